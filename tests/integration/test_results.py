@@ -19,6 +19,7 @@ from motoko.cli.json_schemas import OUTPUTS
 from motoko.errors import RunNameError, SqlError, UnknownNameError
 from motoko.operations.sql import query_runs
 from motoko.server.lifecycle import stop_server
+from motoko.storage import read_copy
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
@@ -382,6 +383,28 @@ def test_selections_and_run_lists_are_frames(workflow: Workflow) -> None:
     assert steps["energy"].tolist() == [3.0, 3.1, 3.2]
     with pytest.raises(UnknownNameError, match="no column 'z'"):
         tasks.to_frame(["z"])
+
+
+def test_tables_have_the_last_commit_with_a_server_and_without(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read from the copy for reading, which another process may have made."""
+    monkeypatch.setattr(read_copy, "LEAST", 1)
+    motoko = Command(write_workflow(tmp_path), capfd)
+    workflow = Workflow(motoko.directory)
+    workflow.create()
+    fill(workflow.store.database)
+    run = workflow.solve.base.runs[2]
+    for value in (5.0, 6.0, 7.0):
+        run.y = value
+        frame = workflow.solve.frame(run_name=None, columns=["y"])
+        assert (tmp_path / ".wf" / "copies" / "solve").is_file()
+        rows = read_csv(motoko.ok("results", "solve", "--columns", "y", "--format", "csv"))
+        assert rows[1]["y"] == str(frame["y"][1]) == str(value)
+    workflow.close()
+    stop_server(workflow.store.state)
+    rows = read_csv(motoko.ok("results", "solve", "--columns", "y", "--format", "csv"))
+    assert rows[1]["y"] == "7.0"
 
 
 def test_a_frame_in_a_transaction_has_its_changes(workflow: Workflow) -> None:

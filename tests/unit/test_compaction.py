@@ -195,7 +195,7 @@ def test_an_edit_in_progress_is_kept(database: Database, session: Session, compa
     assert (found[1].fields["w"], found[2].fields) == (1, {"y": 2, "z": 2})
 
 
-def remove_unwritten(tree: Any, ids: Iterable[int]) -> None:
+def remove_unwritten(_study: str, tree: Any, ids: Iterable[int]) -> None:
     """Remove the objects of runs so that edits do not notice it."""
     for run_id in ids:
         del tree[run_id]

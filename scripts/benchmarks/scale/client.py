@@ -172,6 +172,22 @@ def one(directory: str, column: str, runs: str) -> object:
     return found
 
 
+def table(directory: str, runs: str) -> object:
+    """Return the milliseconds that a frame of one run by a field takes, cold and then warm."""
+    import pandas as pd
+
+    assert pd.__version__
+    workflow = reader(directory)
+    found = []
+    for share in (0.5, 0.2, 0.7):
+        run_id = int(int(runs) * share) + 1
+        query = f"y = {value_of(run_id)!r}"
+        seconds, rows = timed(lambda q=query: workflow.mult.frame(q, columns=["id"]))  # type: ignore[misc]
+        assert rows["id"].tolist() == [run_id], query
+        found.append(seconds * 1000)
+    return found
+
+
 def frame(directory: str, runs: str) -> object:
     """Return the seconds of a data frame, and of another one after some changes."""
     import pandas as pd
@@ -231,7 +247,7 @@ def probe(directory: str) -> object:
 
 WORK = {
     work.__name__: work
-    for work in (create, end, connect, counts, length, first, one, frame, label, probe)
+    for work in (create, end, connect, counts, length, first, one, table, frame, label, probe)
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ ROWS: dict[str, Row] = {
     "one": queries.one,
     "field": queries.field,
     "frame": queries.frame,
+    "compacted": queries.compacted,
     "action": reaction.action,
     "actions": reaction.actions,
     "pack": reaction.pack,

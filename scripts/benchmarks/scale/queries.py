@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from motoko.server.state_dir import StateDir
+from motoko.storage.read_copy import DIRECTORY
 from scale.client import clock
+from scale.creation import compact
 from scale.figures import Figure, Limit, Missing, at_most, growth, in_all
-from support import best
+from scale.place import ENDED, say
+from support import best, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,12 +64,15 @@ def one(place: Place) -> Iterator[Figure | Missing]:
 
 def field(place: Place) -> Iterator[Figure | Missing]:
     """Measure finding one run by a run field, in a new process and again in the same."""
-    cold, *warm = place.client("one", place.served(), "y", place.ended)
+    directory = place.served()
+    cold, *warm = place.client("one", directory, "y", place.ended)
+    yield Figure("one run by run field, never compacted, selection cold", cold, "ms")
+    yield _warm("one run by run field, never compacted, selection warm", warm, Limit())
+    place.client("table", directory, place.ended)  # makes the copy
+    cold, *warm = place.client("table", directory, place.ended)
     limit = at_most(1000, "1 s")
-    yield Figure("one run by run field, never compacted, cold", cold, "ms", limit)
-    yield _warm("one run by run field, never compacted, warm", warm, limit)
-    limit = at_most(500, "0.5 s")
-    yield Missing("one run by run field, compacted", "no compaction yet", limit)
+    yield Figure("one run by run field, never compacted, copy cold", cold, "ms", limit)
+    yield _warm("one run by run field, never compacted, copy warm", warm, limit)
 
 
 def _warm(what: str, found: list[float], limit: Limit) -> Figure | Missing:
@@ -75,7 +83,23 @@ def _warm(what: str, found: list[float], limit: Limit) -> Figure | Missing:
 
 def frame(place: Place) -> Iterator[Figure | Missing]:
     """Measure a data frame of five columns, in a new process and after some changes."""
-    cold, changed = place.client("frame", place.served(), place.runs)
-    yield Missing("frame of 5 columns, compacted", "no compaction yet", in_all(5, "5 s"))
+    directory = place.served()
+    shutil.rmtree(StateDir.of(directory).path / DIRECTORY, ignore_errors=True)
+    cold, changed = place.client("frame", directory, place.runs)
     yield Figure("frame of 5 columns, never compacted", cold, "s", in_all(40, "40 s"))
     yield Figure("  again after 100 changes", changed, "s", at_most(0.3, "0.3 s"))
+    cold, changed = place.client("frame", directory, place.runs)
+    yield Figure("  in a new process", cold, "s")
+
+
+def compacted(place: Place) -> Iterator[Figure | Missing]:
+    """Measure both in a database of which the ended runs are columns."""
+    with place.copy(ENDED) as directory:
+        say(f"compacted in {timed(lambda: compact(directory)):.1f} s")
+        cold, *warm = place.client("one", directory, "y", place.ended)
+        limit = at_most(500, "0.5 s")
+        yield Figure("one run by run field, compacted, cold", cold, "ms", limit)
+        yield _warm("one run by run field, compacted, warm", warm, limit)
+        cold, changed = place.client("frame", directory, place.runs)
+        yield Figure("frame of 5 columns, compacted", cold, "s", in_all(5, "5 s"))
+        yield Figure("  compacted, after 100 changes", changed, "s", at_most(0.3, "0.3 s"))

@@ -316,12 +316,14 @@ class TaskManager:
         require_pandas("frame")
         constraint = self.parse(where)
         chosen = self.workflow.run_name if isinstance(run_name, EllipsisType) else run_name
-        with self.store.scope().read() as session:
+        scope = self.store.scope()
+        with scope.read() as session:
             if isinstance(run_name, str):
                 check_run_name_exists(session, run_name)
             table = read_columns(
                 session, self.columns, chosen, constraint, columns,
                 quantities=quantities, root=self.bd_dir, keep=True,
+                copied=scope is self.store.autocommit_scope,  # else in an action, which decides
             )  # fmt: skip
         return to_frame(table)
 

@@ -19,7 +19,7 @@ from motoko.core.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 KEYS: Final = "keys"  # the kind of a column that only names the columns of its members
 DIVIDED: Final = ("job", "fields")
@@ -28,11 +28,14 @@ _STORED: Final = tuple(name for name in STORED_FIELDS if name not in ("study", "
 
 def encode_runs(records: Sequence[RunRecord]) -> dict[str, Column]:
     """Return the columns of one or more runs of a study, without their ids."""
-    rows = zip(*map(stored_values, records), strict=True)
+    values = dict(zip(STORED_FIELDS, zip(*map(stored_values, records), strict=True), strict=True))
+    return encode_values((name, values[name]) for name in _STORED)
+
+
+def encode_values(named: Iterable[tuple[str, Sequence[Any]]]) -> dict[str, Column]:
+    """Return the columns of values that have these names in STORED_FIELDS."""
     columns: dict[str, Column] = {}
-    for name, values in zip(STORED_FIELDS, rows, strict=True):
-        if name not in _STORED:
-            continue
+    for name, values in named:
         column = encode_column(values)
         if name in DIVIDED and column[0] == "dict":
             _, keys, members = column

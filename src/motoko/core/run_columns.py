@@ -280,7 +280,8 @@ class ColumnCollector:
         for column in self._wanted:
             values = of_batch[column.shown]
             if column.source == "own" and column.type == "str" and column.name not in _UNIQUE:
-                values = [self._texts.setdefault(value, value) for value in values]
+                self._texts.update({one: one for one in set(values) - self._texts.keys()})
+                values = list(map(self._texts.__getitem__, values))
             position = column.source, column.name
             if position not in self._values:
                 self._values[position] = [None] * self.length
@@ -339,6 +340,6 @@ def _last_times(rows: Rows) -> list[AttemptTimes]:
 
 def _copied(values: Sequence[Any]) -> Sequence[Any]:
     """Return values that the caller may change, without effect on cached ones."""
-    if _SCALARS.issuperset(map(type, values)):
+    if isinstance(values, tuple) or _SCALARS.issuperset(map(type, values)):
         return values
     return [v if v.__class__ in _SCALARS else copy_plain(v) for v in values]

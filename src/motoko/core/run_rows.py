@@ -34,7 +34,10 @@ class Rows(Protocol):
         """Return the values of one of STORED_FIELDS."""
 
     def members(self, part: str, name: str) -> Sequence[Any]:
-        """Return the values under a name in ``job``, ``fields`` or ``options``; None without."""
+        """Return the values under a name in ``job``, ``fields`` or ``options``; None without.
+
+        If they are a tuple, all are numbers.
+        """
 
     def shapes(self) -> Iterable[Shape]:
         """Return the different shapes of the runs."""
@@ -183,7 +186,8 @@ def selector(
         found: Sequence[int] = range(len(rows))
         if run_name is not None:
             names = rows.values("run_name")
-            found = [at for at in found if names[at] == run_name]
+            if names.count(run_name) < len(names):
+                found = [at for at in found if names[at] == run_name]
         if lifecycles is not None:
             reached = rows.values("lifecycle")
             found = [at for at in found if reached[at] in lifecycles]
@@ -197,7 +201,10 @@ def selector(
 
 def shown_states(rows: Rows) -> Sequence[str]:
     """Return the states that users see: labels, else lifecycles."""
-    pairs = zip(rows.values("label"), rows.values("lifecycle"), strict=True)
+    labels, states = rows.values("label"), rows.values("lifecycle")
+    if labels.count(None) == len(labels):
+        return states
+    pairs = zip(labels, states, strict=True)
     return [state if label is None else label for label, state in pairs]
 
 

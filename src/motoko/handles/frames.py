@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import TYPE_CHECKING, Any, Final
@@ -82,22 +83,31 @@ def _vectors(values: Sequence[Any]) -> list[Any] | None:
 
 
 def _array(pandas: Any, declared: str | None, values: Sequence[Any]) -> Any:
-    kinds = {value.__class__ for value in values}
+    kinds = set(map(type, values))
+    present = [value for value in values if value is not None] if type(None) in kinds else values
     kinds.discard(type(None))
-    kind = _common_kind(kinds, declared)
-    if kind == "int" and all(value is None or value in INT64 for value in values):
-        return pandas.array(values, dtype="Int64")
+    kind, is_complete = _common_kind(kinds, declared), len(present) == len(values)
+    with contextlib.suppress(OverflowError):  # an integer of more than 64 bits
+        if kind == "int":
+            return pandas.array(_numbers(values, "int64") if is_complete else values, dtype="Int64")
     if kind == "float" and _exact_as_floats(values, kinds):
-        return pandas.array([math.nan if v is None else float(v) for v in values], dtype="float64")
+        numbers = values if is_complete else [math.nan if v is None else v for v in values]
+        return pandas.array(_numbers(numbers, "float64"), dtype="float64")
     if kind == "bool":
         return pandas.array(values, dtype="boolean")
-    if kind == "str" and all(value is None or _encodable(value) for value in values):
+    if kind == "str" and (all(map(str.isascii, present)) or all(map(_encodable, present))):
         return pandas.array(values, dtype="string")
     if kind == "datetime":
         return _times(pandas, values)
     # A series: the frame would convert an array again.
     objects = [pandas.NA if value is None else value for value in values]
     return pandas.Series(objects, dtype="object")
+
+
+def _numbers(values: Sequence[Any], dtype: str) -> Any:
+    from numpy import array
+
+    return array(values, dtype=dtype)
 
 
 def _common_kind(kinds: set[type], declared: str | None) -> str | None:

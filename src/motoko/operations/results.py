@@ -140,7 +140,7 @@ class _Selected:
         return read_columns(
             self._session, self._manager.columns, self._query.run_name, self._constraint, columns,
             quantities=quantities, ranges=self._ranges, lifecycles=self._lifecycles,
-            root=_root(self._manager),
+            root=_root(self._manager), copied=True,
         )  # fmt: skip
 
     def count(self) -> int:

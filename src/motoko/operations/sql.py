@@ -102,7 +102,7 @@ def _read(workflow: Workflow, manager: TaskManager, run_name: str | None) -> Col
     with workflow.store.autocommit_scope.read() as session:
         if run_name is not None:
             check_run_name_exists(session, run_name)
-        return read_columns(session, manager.columns, run_name, root=manager.bd_dir)
+        return read_columns(session, manager.columns, run_name, root=manager.bd_dir, copied=True)
 
 
 def _frame(table: ColumnTable) -> Any:

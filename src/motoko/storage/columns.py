@@ -17,6 +17,7 @@ from motoko.core.run_rows import StoredRows
 from motoko.core.step_columns import join_steps
 from motoko.errors import UnknownNameError, suggestion
 from motoko.storage.query import batches, select_rows
+from motoko.storage.read_copy import CopyDamagedError, discard_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,7 @@ def read_columns(
     lifecycles: Iterable[Lifecycle] | None = None,
     root: Path | str = "",
     keep: bool = False,
+    copied: bool = False,
 ) -> ColumnTable:
     """Return the runs of a study (of a run name; None: of all) that satisfy a constraint, by id.
 
@@ -50,16 +52,24 @@ def read_columns(
     ``quantities`` the table has a row for each step of each run. ``declared`` is the study with its
     parameters and fields, ``root`` the parent of its run directories. ``ranges``: only runs with
     these ids; ``lifecycles``: only runs in these states. With ``keep``, the next read is faster.
-    Raise UnknownNameError for a column or quantity that no run has.
+    With ``copied``, the copy for reading may serve. It has the same runs; nevertheless, what
+    decides must read the database. Raise UnknownNameError for a column or quantity that no run has.
     """
     rows: Iterable[Rows] = ()
     if declared.study in session.tables.study_names():
         names = None if columns is None else stored_names(columns)
         rows = select_rows(
             session, declared.study, run_name, constraint,
-            ranges=ranges, lifecycles=lifecycles, names=names, keep=keep,
+            ranges=ranges, lifecycles=lifecycles, names=names, keep=keep, copied=copied,
         )  # fmt: skip
-    return _tabulate(session, declared, rows, columns, quantities=quantities, root=root)
+    try:
+        return _tabulate(session, declared, rows, columns, quantities=quantities, root=root)
+    except CopyDamagedError:
+        discard_copy(session, declared.study)
+    return read_columns(
+        session, declared, run_name, constraint, columns,
+        quantities=quantities, ranges=ranges, lifecycles=lifecycles, root=root, keep=keep,
+    )  # fmt: skip
 
 
 def tabulate(
@@ -96,7 +106,8 @@ def _tabulate(
     collector, ids = ColumnCollector(declared, source, columns, default), array("i")
     for batch in rows:
         collector.add(batch)
-        ids.extend(batch.values("id"))
+        if quantities is not None:
+            ids.extend(batch.values("id"))
     chosen = _chosen(session, declared, collector)
     transaction, committed = session.snapshot
     table = ColumnTable(

@@ -4,9 +4,9 @@ A step rewrites one block, or makes one of single runs. Runs of an older Motoko 
 compaction also converts old databases. Each step is one commit, and a database between two steps is
 as valid as any other. A step changes no run: readers find the same records before and after it.
 
-A step writes the objects of the runs once more, empty, before it removes them from their tree. So
-it conflicts with concurrent edits of them. The first edit of a run without an object inserts one
-into the tree ``own``, which the step keeps. Readers prefer that object to the columns.
+A step writes the objects of the runs once more, without their values, before it removes them from
+their tree. So it conflicts with concurrent edits of them. The first edit of a run without an object
+inserts one into the tree ``own``, which the step keeps. Readers prefer that object to the columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from motoko.core.states import NON_TERMINAL
 from motoko.storage import run_store
 from motoko.storage.commit import run_transaction
-from motoko.storage.run_block import RunBlock, new_block, rewrite
+from motoko.storage.run_block import COMPACTED, RunBlock, new_block, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,8 +71,8 @@ def _compact_block(table: StudyTable, first: int) -> tuple[bool, int]:
     if not is_due or any(map(block.has, active)):
         return False, ids[-1] + 1
     records = list(table.records(sorted({*ids, *single})))
-    _remove(own, list(own))
-    _remove(table.trees["runs"], single)
+    _remove(table.name, own, list(own))
+    _remove(table.name, table.trees["runs"], single)
     if records:
         rewrite(item, records)
     else:  # all of them were deleted
@@ -94,7 +94,7 @@ def _compact_single_runs(table: StudyTable, first: int, block: int | None) -> tu
     if is_last or len(ended) < run_store.LEAST:
         return False, group[-1] + 1
     records = list(table.records(ended))
-    _remove(single, ended)
+    _remove(table.name, single, ended)
     table.trees["blocks"][ended[0]] = new_block(records, ended=True)
     return True, group[-1] + 1
 
@@ -110,10 +110,10 @@ def _active(table: StudyTable, low: int, high: int) -> set[int]:
     return {run_id for ids in sets for run_id in ids.keys(low, high)}
 
 
-def _remove(tree: Any, ids: Sequence[int]) -> None:
+def _remove(study: str, tree: Any, ids: Sequence[int]) -> None:
     """Remove the objects of runs from a tree; a concurrent edit of one conflicts."""
     for run_id in ids:
-        tree[run_id].data = {}
+        tree[run_id].data = {COMPACTED: (study, run_id)}
         del tree[run_id]
 
 

@@ -141,6 +141,7 @@ class Database:
         self.read_only = read_only
         self.retry_timeout = retry_timeout
         self.commit_lock = commit_lock
+        self.file = file
         self._storage = storage
         self._name = runtime.rng.token(6)
         self._marks = itertools.count()

@@ -13,6 +13,7 @@ from motoko.core.run_targets import MAX_ID, merged_ranges, missing_runs, unknown
 from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL
 from motoko.errors import UnknownRunError
 from motoko.storage.leases import run_names
+from motoko.storage.read_copy import copied_runs
 from motoko.storage.record_reader import BATCH, MOST_KEPT
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
@@ -144,6 +145,18 @@ def select_records(
     ``keep``: they stay cached. No run must change meanwhile.
     """
     table = session.tables.study(study)
+    return _records(table, run_name, constraint, ranges, lifecycles, keep=keep)
+
+
+def _records(
+    table: StudyTable,
+    run_name: str | None,
+    constraint: Constraint,
+    ranges: Sequence[IdRange],
+    lifecycles: Iterable[Lifecycle] | None,
+    *,
+    keep: bool,
+) -> Iterator[RunRecord]:
     lifecycles = None if lifecycles is None else frozenset(lifecycles)
     ids = _candidates(table, run_name, constraint, ranges, lifecycles)
     where = None if constraint.plan().exact else _where(run_name, constraint, lifecycles)
@@ -160,32 +173,42 @@ def select_rows(
     lifecycles: Iterable[Lifecycle] | None = None,
     names: Iterable[str] | None = None,
     keep: bool = False,
+    copied: bool = False,
 ) -> Iterator[Rows]:
     """Yield the runs that ``select_records`` yields as rows, many together.
 
-    ``names``: the columns of blocks that the caller uses, None: all.
+    ``names``: the columns of blocks that the caller uses, None: all. ``copied``: the copy for
+    reading may serve; it may raise CopyDamagedError.
     """
     table, plan = session.tables.study(study), constraint.plan()
     lifecycles = None if lifecycles is None else frozenset(lifecycles)
-    if not plan.exact:
-        records = select_records(
-            session, study, run_name, constraint, ranges=ranges, lifecycles=lifecycles, keep=keep
-        )
-        yield from map(StoredRows.of, batches(records))
-        return
     bounds = _bounds(constraint, ranges)
     most = min(
         table.count(run_name, states=plan.states),
         table.count(run_name, lifecycles=lifecycles),
         sum(high - low + 1 for low, high in bounds if low <= high),
     )
+    is_bulk = most >= len(table) / MANY and not table.runs.has_new
+    if copied and is_bulk and not _by_parameter(constraint):
+        runs = copied_runs(session, table)
+        table = table if runs is None else table.reading(runs)
+    if not plan.exact:
+        records = _records(table, run_name, constraint, ranges, lifecycles, keep=keep)
+        yield from map(StoredRows.of, batches(records))
+        return
     select, keep = selector(run_name, plan.states, lifecycles), keep and most <= MOST_KEPT
-    if most < len(table) / MANY or table.runs.has_new:
+    if not is_bulk:
         ids = _candidates(table, run_name, constraint, ranges, lifecycles)
         yield from (table.runs.rows(batch, select, keep=keep) for batch in batches(ids))
     else:
         for low, high in bounds:
             yield from table.runs.every_row(low, high, select, names, keep=keep)
+
+
+def _by_parameter(constraint: Constraint) -> bool:
+    """Return whether the database finds a few runs by columns of parameters, edited or not."""
+    scan = constraint.scan
+    return scan is not None and any(name.startswith("job.") for name in scan.names)
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 BLOCK_VERSION: Final = 1
 DELETED: Final = "deleted"
+COMPACTED: Final = "compacted"
 
 
 class RunBlock:
@@ -120,10 +121,10 @@ class RunBlock:
 
     def member(self, part: str, name: str) -> Column | None:
         """Return the column of a value, ABSENT if no run has it, None if it has no column."""
-        kind, content = self.item["columns"][part]
-        if kind == KEYS:
+        found = self.column(part)
+        if found is not None and found[0] == KEYS:
             return self.column(f"{part}.{name}") or ABSENT
-        return ABSENT if (kind, content) == ("same", None) else None  # no run has any value
+        return ABSENT if found == ("same", None) else None  # no run has any value
 
     def changed(self, part: str) -> AbstractSet[int]:
         """Return the positions of the runs whose values in a part may have changed."""
@@ -131,7 +132,9 @@ class RunBlock:
         return {bisect_left(self.ids, run_id) for run_id in ids}
 
     def columns_of(self, names: Iterable[str]) -> list[Any]:
-        """Return the objects of those columns that are objects of their own."""
+        """Return the objects of those columns that are objects of their own in a database."""
+        if self.item._p_jar is None:
+            return []
         found = map(self.item["columns"].get, names)
         return [stored for stored in found if isinstance(stored, PersistentMapping)]
 
@@ -180,6 +183,13 @@ def changed_keys(data: Mapping[str, Any]) -> list[RunKey]:
         return [] if data["ended"] else block_keys(data)  # compaction changes no run
     key = stored_key(data)
     return [] if key is None else [key]
+
+
+def stored_keys(data: Mapping[str, Any]) -> list[RunKey]:
+    """Return the runs that may be stored elsewhere, or otherwise, since this data was written."""
+    if "block" in data:
+        return block_keys(data)
+    return [RunKey(*data[COMPACTED])] if COMPACTED in data else changed_keys(data)
 
 
 def new_object(data: dict[str, Any]) -> Any:

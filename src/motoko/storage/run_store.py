@@ -25,7 +25,7 @@ from motoko.storage.bulk_read import prefetch, prefetch_leaves, stored_records, 
 from motoko.storage.run_block import DELETED, RunBlock, new_block, new_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from motoko.core.constraints.column_scan import ColumnScan
     from motoko.core.run_rows import Part, Rows
@@ -304,6 +304,15 @@ class RunStore:
             stored = self._new_object(record.id)
         stored.data = encode_record(record)
         stored._v_record = record
+
+    def replace(self, records: Mapping[int, RunRecord | None]) -> None:
+        """Replace runs, or delete them (None), in a store that is no database."""
+        for run_id, record in records.items():
+            block = self._block_with(run_id)
+            data = {DELETED: (self._study, run_id)} if record is None else encode_record(record)
+            (self._single if block is None else block.own)[run_id] = new_object(data)
+        for block, ids in self._blocks_with(list(records)):
+            block.item["moved"] = (*block.item.get("moved", ()), *ids)
 
     def move(self, run_id: int) -> None:
         """Record that the parameters of a run change, so that scans do not trust its columns."""

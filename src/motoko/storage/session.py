@@ -42,7 +42,8 @@ from motoko.storage.schema import check_version
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from motoko.storage.database import Database
 
@@ -123,6 +124,11 @@ class Session:
         newest = p64(u64(before) - 1)
         return newest.hex(), datetime.fromtimestamp(TimeStamp(newest).timeTime(), UTC)
 
+    @property
+    def file(self) -> Path | None:
+        """The file of the database, None if there is none."""
+        return self._database.file
+
     def run(self, key: RunKey) -> RunRecord:
         """Return the record of one run."""
         key = self.present(key)
@@ -151,8 +157,15 @@ class Session:
         """Record that user code read this id, so that the commit cannot exchange it."""
         self._read_ids.add(key)
 
-    def classify(self, oids: Iterable[bytes]) -> tuple[set[RunKey], bool]:
-        """Return the runs among the objects of a commit, and whether any is a variable."""
+    def classify(
+        self,
+        oids: Iterable[bytes],
+        keys_of: Callable[[Mapping[str, Any]], Iterable[RunKey]] = changed_keys,
+    ) -> tuple[set[RunKey], bool]:
+        """Return the runs among the objects of a commit, and whether any is a variable.
+
+        ``keys_of`` returns the runs of the data in an object.
+        """
         runs: set[RunKey] = set()
         variables = False
         indexes = self._database.index_oids
@@ -167,7 +180,7 @@ class Session:
                 indexes.add(oid)  # a tree stays a tree: do not load it next time
                 continue
             data = item.data
-            runs.update(changed_keys(data))
+            runs.update(keys_of(data))
             variables = variables or data.get("kind") == "variable"
         return runs, variables
 

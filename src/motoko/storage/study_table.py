@@ -24,6 +24,7 @@ Layout (all keys plain, so that no class path of Motoko is stored)::
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from heapq import merge
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,12 @@ class StudyTable:
         self.jobs = StudyJobs(name, trees)
         self.numbers = RunCounts(trees["counts"])
         self._indexes = RunIndexes(trees, self.numbers)
+
+    def reading(self, runs: RunStore) -> StudyTable:
+        """Return this table with the records in ``runs``; only read it."""
+        found = copy(self)
+        found.runs = runs
+        return found
 
     def __len__(self) -> int:
         return self.numbers.count("runs")
