@@ -212,6 +212,65 @@ def test_only_ended_runs_with_their_own_directories_are_packed(store: WorkflowSt
     assert list(loose_runs(root)) == [1, 2, 5]
 
 
+def test_few_runs_at_a_time_join_their_packs(store: WorkflowStore) -> None:
+    root = root_of(store)
+    before, known = on_disk(root), []
+    for run_id in (1, 3, 2):
+        pack_runs(store, "a", [run_id])
+        known.append(locate(root / f"run-{run_id}") / "stdout")
+        assert visible(root) == before
+    (pack,) = list_packs(root)
+    assert (pack.number, pack.first, pack.last) == (3, 1, 3)
+    # Paths that a reader found before stay valid.
+    assert [read_file(path).data for path in known] == [
+        f"out {run_id} token{run_id}-1\n".encode() for run_id in (1, 3, 2)
+    ]
+
+
+def test_small_packs_join_up_to_a_size(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "MAX_RUNS", 2)
+    for run_id in (1, 2, 3, 4):
+        pack_runs(store, "a", [run_id])
+    held = [(pack.first, pack.last) for pack in list_packs(root_of(store))]
+    assert held == [(3, 4), (1, 2)]
+
+
+def test_a_damaged_pack_is_joined_to_no_other(store: WorkflowStore) -> None:
+    root = root_of(store)
+    pack_runs(store, "a", [1])
+    path = root / PACKED / "1-1-1.zip"
+    content = path.read_bytes()
+    path.write_bytes(content[:60] + bytes(8) + content[68:])  # its directory is intact
+    pack_runs(store, "a", [2])
+    assert [pack.name for pack in list_packs(root)] == ["2-2-2.zip", "1-1-1.zip"]
+    assert list(loose_runs(root)) == [3, 4]
+
+
+@pytest.mark.parametrize("point", ["packs.renamed", "packs.joining", "packs.removing"])
+def test_a_kill_while_packs_are_joined_loses_and_duplicates_nothing(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    root = root_of(store)
+    before = on_disk(root)
+    pack_runs(store, "a", [1, 2])
+
+    def kill(name: str) -> None:
+        if name == point:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fault_points, "point", kill)
+    with pytest.raises(KeyboardInterrupt):
+        pack_runs(store, "a", [3])
+    assert visible(root) == before
+    monkeypatch.undo()
+    assert pack_runs(store, "a", [3, 4]).left == {}
+    assert len(list_packs(root)) == 1
+    assert visible(root) == before
+    assert loose_runs(root) == {}
+
+
 @pytest.mark.parametrize("point", ["packs.written", "packs.renamed", "packs.removing"])
 @pytest.mark.parametrize("passage", [1, 2, 5])
 def test_a_kill_loses_and_duplicates_nothing(

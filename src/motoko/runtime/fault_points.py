@@ -28,6 +28,7 @@ POINTS: Final = frozenset(
         "files.before_rename",
         "packs.written",
         "packs.renamed",
+        "packs.joining",
         "packs.removing",
         "creation.before_named",
         "daemons.before_ready",

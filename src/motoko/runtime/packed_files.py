@@ -13,25 +13,23 @@ import io
 import os
 import re
 import stat
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import untrusted_files
-from motoko.runtime.packs import PACKED, Pack, find_packs, open_pack, run_id_of
+from motoko.runtime.packs import DAMAGED, PACKED, Pack, find_packs, open_pack, run_id_of
 from motoko.runtime.untrusted_files import SMALL, FileContent
 from motoko.worker import INPUTS
 from motoko.worker.regular_files import open_regular
 
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Iterator
     from typing import BinaryIO
 
 EARLIER_MARKER: Final = f"{INPUTS}/attempt"
 MARKER_BYTES: Final = 200
 _IN_PACK: Final = re.compile(rf"(.*?)/{PACKED}/([0-9-]+\.zip)/(.+)", re.DOTALL)
-DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> FileContent:
@@ -62,11 +60,22 @@ def is_packed(path: str | Path) -> bool:
 def locate(directory: Path) -> Path:
     """Return a run directory, or its path in the latest pack if it exists only there."""
     if not os.path.lexists(directory) and (run_id := run_id_of(directory.name)) is not None:
-        for pack in find_packs(directory.parent, run_id):
-            with contextlib.suppress(OSError, *DAMAGED), open_pack(directory.parent, pack) as held:
-                if f"{directory.name}/" in held.NameToInfo:
-                    return directory.parent / PACKED / pack.name / directory.name
+        for pack, held in _opened_packs(directory.parent, run_id):
+            if f"{directory.name}/" in held.NameToInfo:
+                return directory.parent / PACKED / pack.name / directory.name
     return directory
+
+
+def _opened_packs(root: Path, run_id: int) -> Iterator[tuple[Pack, zipfile.ZipFile]]:
+    """Open the readable packs that may hold directories of a run in turn, the latest first.
+
+    A launcher may join packs meanwhile: then the pack that took them over follows.
+    """
+    seen: set[Pack] = set()
+    while new := [pack for pack in find_packs(root, run_id) if pack not in seen]:
+        seen.add(new[0])
+        with contextlib.suppress(OSError, *DAMAGED), open_pack(root, new[0]) as archive:
+            yield new[0], archive
 
 
 def open_file(directory: Path, name: str) -> BinaryIO:
@@ -86,12 +95,11 @@ def open_file(directory: Path, name: str) -> BinaryIO:
 
 def packed_directories(root: Path, run_id: int) -> Iterator[tuple[Path, str]]:
     """Yield the directories of a run in packs, each with the content of its marker."""
-    for pack in find_packs(root, run_id):
-        with contextlib.suppress(OSError, *DAMAGED), open_pack(root, pack) as archive:
-            names = archive.NameToInfo
-            tops = {name.partition("/")[0] for name in names if name.startswith(f"run-{run_id}")}
-            for top in sorted(top for top in tops if run_id_of(top) == run_id):
-                yield root / PACKED / pack.name / top, _marker(archive, top)
+    for pack, archive in _opened_packs(root, run_id):
+        names = archive.NameToInfo
+        tops = {name.partition("/")[0] for name in names if name.startswith(f"run-{run_id}")}
+        for top in sorted(top for top in tops if run_id_of(top) == run_id):
+            yield root / PACKED / pack.name / top, _marker(archive, top)
 
 
 def _marker(archive: zipfile.ZipFile, top: str) -> str:
@@ -112,6 +120,8 @@ def _split(path: str | Path) -> tuple[Path, Pack, str] | None:
 
 def _read(place: tuple[Path, Pack, str], offset: int, limit: int) -> FileContent:
     root, pack, name = place
+    if not os.path.lexists(root / PACKED / pack.name):
+        pack = _successor(root, pack, name)
     shown = root / PACKED / pack.name / name
     try:
         with open_pack(root, pack) as archive:
@@ -127,6 +137,13 @@ def _read(place: tuple[Path, Pack, str], offset: int, limit: int) -> FileContent
         return FileContent()
     except (OSError, *DAMAGED) as error:
         return FileContent(None, f"{shown} cannot be read: {error}")
+
+
+def _successor(root: Path, gone: Pack, name: str) -> Pack:
+    """Return the pack that took over a pack with this file, or ``gone`` if none did."""
+    run_id = run_id_of(name.partition("/")[0])
+    found = () if run_id is None else _opened_packs(root, run_id)
+    return next((pack for pack, archive in found if name in archive.NameToInfo), gone)
 
 
 def _modified(info: zipfile.ZipInfo) -> float:

@@ -5,6 +5,9 @@ pack holds whole directories of runs with ids from FIRST to LAST; N counts up. O
 one file the pack with the higher number has the later one. A pack is written under another name,
 synced and renamed, so that each pack is complete. Only then are the directories removed.
 
+A new pack also takes over the latest packs that hold no more runs than it: so few runs at a time
+do not leave many packs.
+
 Directories with anything that a zip file cannot hold (FIFOs, sockets, devices, names that are no
 UTF-8), unreadable files or very large ones stay as they are.
 """
@@ -41,6 +44,8 @@ MAX_RUN_BYTES: Final = 1 * 2**30  # a larger run has few paths for its size
 MAX_PATHS: Final = 100_000  # of a run
 LEVEL: Final = 1  # of compression: fast
 CHUNK: Final = 2**20
+DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+FEW: Final = 8  # runs; smaller packs are always taken over
 _PACK: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,10})-([0-9]{1,10})\.zip")
 _DIRECTORY: Final = re.compile(r"run-([0-9]{1,10})(?:\..*)?", re.DOTALL)
 _EARLIEST: Final = 315_619_200  # seconds since the epoch: zip files know no time before 1980
@@ -170,30 +175,96 @@ def write_pack(root: str, listings: Iterable[Listing]) -> list[Listing]:
     Leave out directories that cannot be read or change meanwhile. The pack survives a power cut
     when this returns. The caller holds the lock of the packs.
     """
-    remaining = list(listings)
+    remaining, joins = list(listings), True
+    _remove_taken_over(root)
     while remaining:
         try:
-            _write_pack(root, remaining)
+            _write_pack(root, remaining, joins=joins)
         except _Changed as problem:
             remaining.remove(problem.listing)
+        except (OSError, *DAMAGED):
+            if not joins:
+                raise
+            joins = False  # a former pack may be the cause
         else:
             break
     return remaining
 
 
-def _write_pack(root: str, listings: Sequence[Listing]) -> None:
+def _write_pack(root: str, listings: Sequence[Listing], *, joins: bool) -> None:
     directory = Path(root, PACKED)
     directory.mkdir(exist_ok=True)
-    for former in directory.glob(".*.tmp"):  # of a process that was killed
-        former.unlink()
+    for temporary in directory.glob(".*.tmp"):  # of a process that was killed
+        temporary.unlink()
     ids = [listing.run_id for listing in listings]
     number = max((pack.number for pack in list_packs(root)), default=0) + 1
+    former = _packs_to_join(root, listings) if joins else []
+    ids += [run_id for pack in former for run_id in (pack.first, pack.last)]
     with _new_pack(directory / Pack(number, min(ids), max(ids)).name) as archive:
         for listing in listings:
             try:
                 _write_directory(archive, root, listing)
             except OSError as error:
                 raise _Changed(listing) from error
+        for pack in former:
+            _take_over(archive, root, pack)
+    for pack in former:
+        fault_points.point("packs.joining")
+        (directory / pack.name).unlink()
+
+
+def _packs_to_join(root: str, listings: Sequence[Listing]) -> list[Pack]:
+    """Return the latest packs that a new one with these directories takes over.
+
+    None of them holds more runs than all later ones together, nor another attempt in a directory
+    of the same name.
+    """
+    names, size = {listing.name for listing in listings}, sum(one.size for one in listings)
+    found: list[Pack] = []
+    for pack in list_packs(root) if len(names) <= MAX_RUNS // 2 else ():
+        try:
+            with open_pack(root, pack) as archive:
+                held = archive.infolist()
+        except (OSError, *DAMAGED):
+            break
+        tops = set(map(_top, held))
+        size += sum(info.file_size for info in held)
+        is_large = len(tops) > max(len(names), FEW) or size > MAX_PACK_BYTES
+        if is_large or names & tops or len(names) + len(tops) > MAX_RUNS:
+            break
+        names |= tops
+        found.append(pack)
+    return found
+
+
+def _remove_taken_over(root: str) -> None:
+    """Remove the packs that the latest one took over, if that was interrupted."""
+    latest, *others = list_packs(root) or [Pack(0, 0, 0)]
+    for pack in others:
+        if not latest.first <= pack.first <= pack.last <= latest.last:
+            break
+        with contextlib.suppress(OSError, *DAMAGED), open_pack(root, latest) as archive:
+            present = set(map(_identity, archive.infolist()))
+            with open_pack(root, pack) as former:
+                taken_over = present.issuperset(map(_identity, former.infolist()))
+            if taken_over:
+                Path(root, PACKED, pack.name).unlink()
+                continue
+        break
+
+
+def _take_over(archive: zipfile.ZipFile, root: str, pack: Pack) -> None:
+    with open_pack(root, pack) as former:
+        for info in former.infolist():
+            _copy(former, archive, info)
+
+
+def _identity(info: zipfile.ZipInfo) -> tuple[str, int, int]:
+    return info.filename, info.file_size, info.CRC
+
+
+def _top(info: zipfile.ZipInfo) -> str:
+    return info.filename.partition("/")[0]
 
 
 @contextlib.contextmanager
@@ -351,7 +422,7 @@ def _copy(archive: zipfile.ZipFile, target: zipfile.ZipFile, info: zipfile.ZipIn
 
 
 def _is_of(info: zipfile.ZipInfo, run_ids: Container[int]) -> bool:
-    return run_id_of(info.filename.partition("/")[0]) in run_ids
+    return run_id_of(_top(info)) in run_ids
 
 
 # -- reading -----------------------------------------------------------------------------------
