@@ -293,3 +293,23 @@ def test_a_killed_packing_process_costs_only_this_pack(
     assert list(state.path.glob("wf.db.pack*")) == []
     served.grow_to(2 * size)
     assert served.storage.getSize() < MINIMUM
+
+
+def test_a_closed_file_ends_its_pack(
+    state: StateDir,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    faults, point = tmp_path / "faults", "packing.old_copied"
+    faults.touch()
+    monkeypatch.setenv("MOTOKO_FAULT", f"{point}:sleep=1000")
+    monkeypatch.setenv("MOTOKO_FAULT_LOG", str(faults))
+    served = Served(state, PackPolicy(minimum=MINIMUM, keep=0, pause=0))
+    while served.storage.getSize() < MINIMUM:
+        served.write()
+    eventually(lambda: point in faults.read_text())
+    served.database.close()
+    served.packer.wait()
+    assert "packed" not in caplog.text
+    assert list(state.path.glob("wf.db.pack*")) == []

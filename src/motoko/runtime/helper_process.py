@@ -31,6 +31,10 @@ class HelperProcess:
         self._process.kill()
         self._process.communicate()
 
+    def kill(self) -> None:
+        """Kill the helper, from any thread; a call that waits for its answer raises OSError."""
+        self._process.kill()
+
     def answer(self) -> str:
         """Wait for the next line of the helper; raise OSError if it has exited."""
         assert self._process.stdout is not None

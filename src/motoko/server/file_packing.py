@@ -37,9 +37,18 @@ class FilePack:
         self.path = path
         self._target, self._index_descriptor = files
         self._helper = helper
-        self._copied = _parse(helper.answer())
-        self.old = self._copied.written
+        self._copied = Copied()
+        self.old = 0
         self._copy: PackCopy | None = None
+
+    def start(self) -> None:
+        """Wait until all that is older than the pack time is copied."""
+        self._copied = _parse(self._helper.answer())
+        self.old = self._copied.written
+
+    def abandon(self) -> None:
+        """Make the calls of another thread raise OSError."""
+        self._helper.kill()
 
     @property
     def is_useful(self) -> bool:

@@ -42,6 +42,7 @@ class AtomicFileStorage(SafeFileStorage):
     _pos: int
     _indexed = 0  # position at which the index was last saved
     packed_bytes = 0  # of the last pack
+    _pack: FilePack | None = None  # the last one
 
     def __init__(
         self,
@@ -130,6 +131,8 @@ class AtomicFileStorage(SafeFileStorage):
         """
         assert gc
         with packing(Path(storage._file_name), stop, storage.getSize()) as pack:
+            storage._pack = pack
+            pack.start()
             storage.packed_bytes = pack.old
             if not pack.is_useful:
                 return
@@ -197,6 +200,13 @@ class AtomicFileStorage(SafeFileStorage):
             if not self._closed:
                 super().close()
             self._closed = True
+        if self._pack is not None:
+            self._pack.abandon()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the file was closed, which also ends a running pack."""
+        return self._closed
 
 
 def _reopen(file: Any, name: str, mode: str) -> Any:

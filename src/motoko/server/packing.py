@@ -72,6 +72,8 @@ class Packer:
         except (OSError, ValueError, POSError, CorruptedError) as error:
             # Retry after it has doubled once more, not at every commit.
             self._threshold = self._next_threshold(before)
+            if self.storage.is_closed:
+                return
             log.error("the database could not be packed: %s", error)
             return
         ended = self._clock.monotonic()
