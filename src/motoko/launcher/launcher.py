@@ -7,7 +7,6 @@ import contextlib
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
@@ -21,7 +20,7 @@ from motoko.launcher.compactor import Compactor
 from motoko.launcher.control import SUSPEND
 from motoko.launcher.directory_keeper import DirectoryKeeper
 from motoko.launcher.executors.batch.decide import FILES_LAG
-from motoko.launcher.executors.batch.submission_files import memberships
+from motoko.launcher.recovery import Recovery
 from motoko.launcher.store_sync import StoreSync
 from motoko.runtime.completion import to_completion
 from motoko.storage import leases
@@ -100,7 +99,7 @@ class Launcher:
         self._updates = updates
         self._start_notes = start_notes
         self._executors = executors
-        self._submissions = submissions
+        self._recovery = Recovery(store, self._sync, start_notes, executors, submissions)
         self._suspended: set[str] = set()
         self._claims_paused = False
         self._sync_done = asyncio.Event()
@@ -366,30 +365,8 @@ class Launcher:
             await self._recover()
 
     async def _recover(self) -> None:
-        """Adopt the attempts of dead launchers."""
-        known = frozenset(attempt.token for attempt in self._executors.attempts())
-        abandoned = await self._commit(lambda: self._sync.abandoned_attempts(known))
-        if not abandoned:
-            await self._remove_start_notes()
-            return
-        # After the fence these launchers start nothing. Only then their notes and submissions are
-        # complete, so both are read after it.
-        owners = {attempt.record.launcher or "" for attempt, _ in abandoned}
-        await run_in_thread(partial(self._start_notes.fence, owners))
-        submitted = await run_in_thread(partial(memberships, self._submissions))
-        for attempt, restarted in abandoned:
-            attempt.submission = submitted.get(attempt.token)
-            # Without a submission it runs here, whatever the current configuration says.
-            generator = BASH if attempt.submission is None else self._submissions.name
-            await self._executors[generator].adopt(attempt, restarted=restarted)
-        self._updates.wake()
-
-    async def _remove_start_notes(self) -> None:
-        """Remove the notes of launchers without leases and active attempts."""
-        others = await run_in_thread(self._start_notes.other_launchers)
-        if others:
-            used = await self._commit(self._sync.known_launchers)
-            await run_in_thread(partial(self._start_notes.remove, others - used))
+        if await self._recovery.adopt_attempts():
+            self._updates.wake()
 
     async def _finish(self, *, fenced: bool) -> None:
         """Record ended attempts, requeue those that did not start, leave the rest to others."""

@@ -282,14 +282,16 @@ def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
 
 def find_runs(table: StudyTable, runs: Sequence[RequestedRun]) -> dict[bytes, int]:
     """Return the ids of those requested runs that exist, by identity."""
-    literals = [None if table.normalised else item.literal for item in runs]
+    normalised = table.normalised
+    literals = [None if normalised else item.literal for item in runs]
     digests = [item.identity for item in runs]
     return _find(table.identities, dict(zip(digests, literals, strict=True)))
 
 
 def _find_jobs(table: StudyTable, runs: Sequence[RequestedRun]) -> dict[bytes, int]:
     """Return the ids of those jobs of requested runs that exist, by identity."""
-    literals = [None if table.normalised else item.literal_job for item in runs]
+    normalised = table.normalised
+    literals = [None if normalised else item.literal_job for item in runs]
     digests = [item.job_identity for item in runs]
     return _find(table.jobs.identities, dict(zip(digests, literals, strict=True)))
 
