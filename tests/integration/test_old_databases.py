@@ -14,12 +14,15 @@ from motoko.core.edits import EndAttempt
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.errors import DatabaseVersionError
+from motoko.operations.usage import known_orchestrators
 from motoko.runtime.files import private_directory
+from motoko.runtime.processes import current
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage import compaction, run_store, schema
 from motoko.storage.compaction import compact_study
 from motoko.storage.consistency import check_firings, check_study
+from motoko.storage.leases import Lease
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run, empty_database
@@ -199,6 +202,18 @@ def test_an_older_database_is_upgraded_when_opened_for_writing(
         pass
     assert not store.connected
     stop_server(state)
+
+
+def test_orchestrators_of_an_earlier_version_are_found(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them `motoko kill` would leave them running."""
+    store = WorkflowStore(state, {})
+    database, lease = store.database, Lease(store, "new")
+    database.submit(lambda: run_transaction(database, lease.acquire_in)).result()
+    next_format(monkeypatch)
+    assert known_orchestrators(state)["new"].process == current()
+    store.close()
 
 
 def test_a_failed_upgrade_step_changes_nothing(

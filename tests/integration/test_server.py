@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from motoko.handles.run import Run
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
+from motoko.runtime.ports import SystemClock
 from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.lifecycle import ensure_server, is_responding, stop_server
 from motoko.server.state_dir import MAX_SOCKET_PATH, StateDir
@@ -736,6 +738,41 @@ def test_the_outcome_of_an_unconfirmed_commit_is_looked_up(
     assert len(calls) == (1 if arrived else 2)
     assert session.tables.study("mult").ids(None) == [key.id]
     assert session.replaced_keys == {}
+    assert session.tables.variable(None, "n") == 5
+    session.close()
+
+
+class FastForward(SystemClock):
+    """A clock that a test can set forward."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+@pytest.mark.fault
+def test_a_slow_commit_is_repeated_after_a_disconnection(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server drops a client that takes too long; the time until then does not count."""
+    from ZEO.Exceptions import ClientDisconnected
+
+    database, clock = store.database, FastForward()
+    monkeypatch.setattr(database, "runtime", replace(database.runtime, clock=clock))
+    client = database._storage._server
+    finish = client.tpc_finish
+
+    def cut(*arguments: Any, **options: Any) -> Any:
+        if clock.ahead:
+            return finish(*arguments, **options)
+        clock.ahead = 2 * database.retry_timeout
+        raise ClientDisconnected("the connection was lost")
+
+    monkeypatch.setattr(client, "tpc_finish", cut)
+    session = Session(database)
+    session.add(SetVariable(None, "n", 5))
+    commit(database, session)
     assert session.tables.variable(None, "n") == 5
     session.close()
 

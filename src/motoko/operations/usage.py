@@ -12,6 +12,8 @@ from motoko.launcher.workflow_users import other_users
 from motoko.runtime.daemons import PidFile
 from motoko.server.lifecycle import is_responding
 from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
+from motoko.storage.schema import check_readable
+from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
@@ -23,9 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def running_orchestrators(store: WorkflowStore) -> dict[str, LeaseHolder]:
-    """Return the running orchestrators by run name; none without a database."""
+    """Return the running orchestrators by run name; none without a database.
+
+    They may be of an earlier version: the form of leases is the same in all formats.
+    """
     try:
-        with store.autocommit_scope.read() as session:
+        with contextlib.closing(Session(store.database, check=check_readable)) as session:
             return live_orchestrators(session.tables, store.steady())
     except NoDatabaseError:
         return {}

@@ -49,7 +49,7 @@ def commit_with_retry(
     """
     clock, rng = database.runtime.clock, database.runtime.rng
     deadline = clock.monotonic() + database.retry_timeout
-    conflicts = 0
+    conflicts = lost = 0
     for attempt in itertools.count():
         mark = None
         if lock is not None:
@@ -66,6 +66,9 @@ def commit_with_retry(
                 database.request_server()
                 if mark and database.was_committed(*mark):
                     return result
+                if mark and not lost:  # the server responded until now, however long that took
+                    deadline = clock.monotonic() + database.retry_timeout
+                lost += 1
             else:
                 conflicts += 1
             if clock.monotonic() > deadline:

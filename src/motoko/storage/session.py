@@ -78,7 +78,8 @@ class _AppliedChange:
 class Session:
     """One snapshot of the database and a list of changes to it. Not thread-safe.
 
-    ``at``: only read, in the state at this transaction, in hexadecimal.
+    ``at``: only read, in the state at this transaction, in hexadecimal. ``check`` raises if the
+    tables have a format that the caller cannot read.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Session:
         guard: LeaseGuard | None = None,
         source: object = None,
         at: str | None = None,
+        check: Callable[[Any], object] = check_version,
     ) -> None:
         self._database = database
         self._guard = guard
@@ -96,7 +98,7 @@ class Session:
         self._connection = database.open(self._manager, at)
         self._manager.begin()
         try:
-            check_version(self._connection.root())
+            check(self._connection.root())
         except BaseException:
             abort(self._manager)
             self._connection.close()

@@ -16,7 +16,7 @@ from motoko.server.safe_file import unindexed_bytes
 from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
-from motoko.storage.schema import record_boot_time, upgrade
+from motoko.storage.schema import check_readable, record_boot_time, upgrade
 from motoko.storage.scope import AutocommitScope, Scope, current_scope
 from motoko.storage.session import Session
 
@@ -148,7 +148,7 @@ class WorkflowStore:
         follows the uptime. All processes of a machine share it, and reboots advance it.
         """
         if self._boot_time is None:
-            with contextlib.closing(Session(self.database)) as session:
+            with contextlib.closing(Session(self.database, check=check_readable)) as session:
                 recorded = session.tables.boot_time(processes.boot_id())
             own = self.clock.now() - self.clock.uptime()
             self._boot_time = own if recorded is None else recorded
