@@ -77,6 +77,14 @@ class RunStore:
         block = self._block_with(run_id)
         return None if block is None else block.record(run_id)
 
+    def has(self, run_id: int) -> bool:
+        """Return whether a run exists, without decoding its record."""
+        if run_id in self._new:
+            return True
+        if (stored := self.own_object(run_id)) is not None:
+            return DELETED not in stored.data
+        return self._block_with(run_id) is not None
+
     def version(self, run_id: int) -> bytes | None:
         """Return a value that changes with every commit to the run, None before the first."""
         stored = self.own_object(run_id)

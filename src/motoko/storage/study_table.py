@@ -118,7 +118,7 @@ class StudyTable:
 
     def has_run(self, run_id: int) -> bool:
         """Return whether the run exists."""
-        return self.runs.find(run_id) is not None
+        return self.runs.has(run_id)
 
     def has_ids(self, low: int, high: int) -> bool:
         """Return whether a run has an id from ``low`` to ``high``."""
