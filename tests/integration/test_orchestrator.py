@@ -34,6 +34,7 @@ from motoko.storage.database import Database
 from motoko.storage.leases import Lease
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
+from motoko.storage.study_table import StudyTable
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
 
@@ -645,6 +646,14 @@ def test_the_script_api_commits_every_call(workflow: Workflow, database: Databas
     assert (len(selection), bool(selection), selection.ids) == (1, True, [2])
     assert workflow.mult.base.jobs[2].x == 2.0
     assert list(workflow.mult.base.runs) == [1, 2]
+
+
+def test_the_number_of_runs_is_stored(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads the ids of all runs."""
+    monkeypatch.delattr(StudyTable, "ids")
+    assert (workflow.is_empty(), len(workflow.mult.base.runs)) == (True, 0)
+    workflow.mult.create_task(x=[1, 2])
+    assert (workflow.is_empty(), len(workflow.mult.base.runs)) == (False, 2)
 
 
 def test_a_transaction_is_all_or_nothing(workflow: Workflow, database: Database) -> None:

@@ -19,9 +19,10 @@ T = TypeVar("T")
 class _IdIndex(Mapping[int, Any]):
     """The runs or jobs of every run name, by id."""
 
-    def __init__(self, ids: Any, make: Any) -> None:
+    def __init__(self, ids: Any, make: Any, count: Any) -> None:
         self._ids = ids
         self._make = make
+        self._count = count
 
     def __getitem__(self, item: int) -> Any:
         try:
@@ -33,7 +34,7 @@ class _IdIndex(Mapping[int, Any]):
         return iter(self._ids())
 
     def __len__(self) -> int:
-        return len(self._ids())
+        return int(self._count())
 
 
 class StudyBase:
@@ -43,10 +44,12 @@ class StudyBase:
         self._store = store
         self._study = study
         self.runs: Mapping[int, Run] = _IdIndex(
-            lambda: self._query(lambda table: table.ids(None)), self._run
+            lambda: self._query(lambda table: table.ids(None)), self._run, lambda: self._query(len)
         )
         self.jobs: Mapping[int, Job] = _IdIndex(
-            lambda: self._query(lambda table: table.jobs.ids()), self._job
+            lambda: self._query(lambda table: table.jobs.ids()),
+            self._job,
+            lambda: self._query(lambda table: len(table.jobs.ids())),
         )
 
     def _query(self, query: Callable[[StudyTable], T]) -> T:
