@@ -166,10 +166,11 @@ class _Selected:
     def _first(self) -> Iterator[RunRecord]:
         """Yield the first records. One pass over all counts the runs, too."""
         failed, others = array("i"), array("i")
-        for record in self._records(self._lifecycles):
-            first = self._query.compact and record.lifecycle.is_failure
-            (failed if first else others).append(record.id)
-        self._number = len(failed) + len(others)
+        found = self.table(["runs.id", "runs.lifecycle"])
+        for run_id, lifecycle in found.rows():
+            first = self._query.compact and lifecycle in FAILURES
+            (failed if first else others).append(run_id)
+        self._number = len(found)
         return self._read(islice(chain(failed, others), self._query.limit))
 
     def _read(self, ids: Iterable[int]) -> Iterator[RunRecord]:
