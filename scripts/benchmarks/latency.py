@@ -189,10 +189,19 @@ async def _evaluated() -> None:
     await asyncio.sleep(2)
     deadline = time.monotonic() + LONGEST_START
     while time.monotonic() < deadline:
-        used = time.process_time()
+        used = _demand()
         await asyncio.sleep(1)
-        if time.process_time() - used < BUSY:
+        if _demand() - used < BUSY:
             return
+
+
+def _demand() -> float:
+    """Return the seconds that the threads ran or waited for a processor, on a busy machine."""
+    found = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            found += sum(map(int, (task / "schedstat").read_text().split()[:2]))
+    return found / 1e9
 
 
 def measure() -> list[Row]:
