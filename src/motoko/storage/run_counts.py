@@ -30,18 +30,19 @@ CountKey: TypeAlias = "tuple[str, Any, str]"  # index, key in it, run name
 
 
 def count_keys(
-    record: RunRecord, keys: Mapping[str, tuple[str, str] | None]
+    record: RunRecord, keys: Mapping[str, tuple[str, str] | None], uncounted: int = 0
 ) -> dict[str, tuple[Any, str] | None]:
     """Return the (key, run name) under which a run counts in each of COUNTED, None for none.
 
-    ``keys``: its keys in the indexes.
+    ``keys``: its keys in the indexes. ``uncounted``: scripts of runs up to this id do not count.
     """
     run_name, queue = record.run_name, keys["queues"]
+    has_scripts = record.lifecycle.is_terminal and record.id > uncounted
     return {
         **keys,
         "runs": ("", ""),
         "queued": None if queue is None else (queue, run_name),
-        "ended_scripts": (record.scripts, run_name) if record.lifecycle.is_terminal else None,
+        "ended_scripts": (record.scripts, run_name) if has_scripts else None,
     }
 
 
@@ -127,7 +128,10 @@ class RunCounts:
 
 
 def count_indexes(trees: Mapping[str, Any]) -> dict[CountKey, int]:
-    """Return the numbers of runs in the id sets of a study's indexes, without zeros."""
+    """Return the numbers of runs in the id sets of a study's indexes, without zeros.
+
+    Only format 2 has an index of scripts.
+    """
     found = Counter[CountKey]()
     for index in ("states", "lifecycles", "remarks"):
         for key, ids in trees.get(index, {}).items():
@@ -141,7 +145,7 @@ def count_indexes(trees: Mapping[str, Any]) -> dict[CountKey, int]:
             ended.setdefault(name, []).append(ids)
         elif lifecycle == Lifecycle.CREATED:
             created[name] = ids
-    for (digest, name), ids in trees["scripts"].items():
+    for (digest, name), ids in trees.get("scripts", {}).items():
         prefetch_range(ids, None, None)
         found["ended_scripts", digest, name] = sum(_common(ids, one) for one in ended.get(name, ()))
     for queue, ids in trees["queues"].items():

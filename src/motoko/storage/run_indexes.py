@@ -11,6 +11,8 @@ from motoko.core.states import Lifecycle
 from motoko.storage.run_counts import count_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from motoko.core.records import RunRecord
     from motoko.storage.run_counts import RunCounts
 
@@ -23,7 +25,6 @@ def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
     return {
         "states": (record.state, run_name),
         "lifecycles": (record.lifecycle.value, run_name),
-        "scripts": (record.scripts, run_name),
         "queues": _queue(record),
         "remarks": reason,
     }
@@ -53,6 +54,7 @@ class RunIndexes:
     def __init__(self, trees: Any, numbers: RunCounts) -> None:
         self._trees = trees
         self._numbers = numbers
+        self._uncounted = trees.get("uncounted", 0)
         self._places: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = {}
 
     def add(self, record: RunRecord) -> None:
@@ -61,7 +63,7 @@ class RunIndexes:
         place = tuple(keys.values())
         if place not in self._places:
             sets = [id_set(self._trees, index, key) for index, key in keys.items() if key]
-            self._places[place] = sets, self._numbers.lengths(count_keys(record, keys))
+            self._places[place] = sets, self._numbers.lengths(self._counts(record, keys))
         sets, lengths = self._places[place]
         for ids in sets:
             ids.insert(record.id)
@@ -80,4 +82,10 @@ class RunIndexes:
                 self._trees[index][former].remove(old.id)
             if present is not None:
                 id_set(self._trees, index, present).insert(old.id)
-        self._numbers.update(count_keys(old, before), {} if new is None else count_keys(new, after))
+        counted = {} if new is None else self._counts(new, after)
+        self._numbers.update(self._counts(old, before), counted)
+
+    def _counts(
+        self, record: RunRecord, keys: Mapping[str, tuple[str, str] | None]
+    ) -> dict[str, tuple[Any, str] | None]:
+        return count_keys(record, keys, self._uncounted)

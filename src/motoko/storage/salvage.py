@@ -57,7 +57,7 @@ EMPTY_ROOT: Final = (
 INDEXES: Final = frozenset(
     {"runs", "blocks", "jobs", "runs_of_job", "by_identity", "by_job", "by_identity_parts",
      "by_job_parts", "states", "lifecycles", "scripts", "queues", "remarks", "counts", "ids",
-     "histories"}
+     "histories", "uncounted"}
 )  # fmt: skip
 NOT_COPIED: Final = frozenset({"version", "written_by", "studies", "leases", "renewals"})
 

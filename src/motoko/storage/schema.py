@@ -13,6 +13,7 @@ from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 
+from motoko.core.states import Lifecycle
 from motoko.errors import DatabaseVersionError, NoDatabaseError
 from motoko.runtime.files import PRIVATE_FILE
 from motoko.runtime.ports import SYSTEM
@@ -38,26 +39,32 @@ BOOTS_KEPT: Final = 16
 
 
 def _add_indexes(tables: Any) -> None:
-    """Version 2: indexes of runs by scripts, and of CREATED runs by generator and machine name."""
+    """Version 2: an index of CREATED runs by generator and machine name, and one of scripts.
+
+    To read the scripts of all runs would take too long, so that one remains empty.
+    """
     for name, trees in tables["studies"].items():
         trees["scripts"], trees["queues"] = OOBTree(), OOBTree()
+        trees["uncounted"] = trees["ids"]["run"]
         trees["counts"] = OOBTree()  # the next version fills it
-        for record in StudyTable(name, trees).records(list(trees["runs"])):
-            keys = index_keys(record)
-            for index in ("scripts", "queues"):
-                if (key := keys[index]) is not None:
-                    id_set(trees, index, key).insert(record.id)
+        table = StudyTable(name, trees)
+        for record in table.records(table.ids(None, lifecycles=[Lifecycle.CREATED])):
+            key = index_keys(record)["queues"]
+            if key is not None:
+                id_set(trees, "queues", key).insert(record.id)
 
 
 def _add_counts(tables: Any) -> None:
     """Version 3: the numbers of runs, and room for blocks of runs. No record is read.
 
-    Failures that firings recorded earlier as handled stay out of the index of them.
+    The numbers replace the index of scripts. Failures that firings recorded earlier as handled stay
+    out of the index of them.
     """
     if tables["firings"]:
         tables["unlisted"] = True
     for trees in tables["studies"].values():
         write_counts(trees)
+        trees.pop("scripts", None)
         trees["blocks"] = IOBTree()
 
 

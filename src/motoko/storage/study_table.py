@@ -9,7 +9,6 @@ Layout (all keys plain, so that no class path of Motoko is stored)::
     by_job        job identity -> job id, see identities.py
     states        OOBTree   (state as shown, run name) -> IITreeSet of run ids
     lifecycles    OOBTree   (lifecycle, run name) -> IITreeSet of run ids
-    scripts       OOBTree   (digest of the scripts, run name) -> IITreeSet of run ids
     queues        OOBTree   (generator, machine name) -> IITreeSet of the ids of CREATED runs that
                             name at least one of them; "" for the other
     remarks       OOBTree   (reason, run name) -> IITreeSet of ids of FINISHED runs with a reason;
@@ -18,6 +17,7 @@ Layout (all keys plain, so that no class path of Motoko is stored)::
     quantities    OOBTree   see quantities.py
     histories     OOBTree   see history_archive.py; absent until a run has a long history
     ids           PersistentMapping {"run": last id, "job": last id}
+    uncounted     last run id of a former database of format 1; counts omit the scripts of its runs
     normalised    True: numbers were always normalised in identities; absent in older databases
 """
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def new_study_table() -> PersistentMapping:
     """Return the empty table of one study."""
     trees = (
-        "by_identity", "by_job", "states", "lifecycles", "scripts", "queues", "quantities", "counts"
+        "by_identity", "by_job", "states", "lifecycles", "queues", "quantities", "counts"
     )  # fmt: skip
     return PersistentMapping(
         {
