@@ -224,5 +224,4 @@ def test_runs_of_all_run_names_are_counted_for_info(tmp_path: Path, database: Da
 def changes(workflow: Workflow) -> dict[str, int]:
     types = workflow.s.bd_config.job
     with workflow.store.autocommit_scope.read() as session:
-        table = session.tables.study("s")
-        return table.count_other_parameters(types) if table.jobs.has_other_parameters(types) else {}
+        return session.tables.study("s").count_other_parameters(types)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
+from motoko.cli.tables import names_text
+from motoko.core.changes import EditRun
+from motoko.core.edits import Claim, EndAttempt
+from motoko.core.states import Lifecycle
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import Session, run_transaction
-from motoko.testing import add_run
+from motoko.testing import add_run, empty_database
 from motoko.testing.memory import commit
 
 pytestmark = pytest.mark.unit
@@ -35,3 +41,30 @@ def test_unkept_records_are_released_unless_in_use(keep: bool) -> None:
     reader.close()
     session.close()
     database.close()
+
+
+@pytest.mark.parametrize(("most", "first"), [(2, [1, 2]), (None, [1, 2, 3]), (0, [])])
+def test_ids_under_a_reason_are_the_first_ones_with_the_number_of_all(
+    most: int | None, first: list[int]
+) -> None:
+    with closing(empty_database(["s"])) as database, closing(Session(database)) as session:
+        for n in range(4):
+            key = add_run(session, "s", {"x": n})
+            reason = "odd" if n < 3 else None
+            for edit in (
+                Claim("launcher", "t", 0.0),
+                EndAttempt("t", Lifecycle.FINISHED, 0.0, "launcher", 0, reason),
+            ):
+                session.add(EditRun(key, edit))
+        commit(database, session)
+        table = session.tables.study("s")
+        assert table.finished_by_reason("test", most) == {"odd": (first, 3)}
+        assert table.finished_by_reason("other", most) == {}
+        assert len(table.jobs) == 4
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(2, "s.1, s.2"), (7, "s.1, s.2, ... (7 runs)"), (None, "s.1, s.2")]
+)
+def test_names_that_are_left_out_are_counted(number: int | None, text: str) -> None:
+    assert names_text(["s.1", "s.2"], number) == text

@@ -49,7 +49,7 @@ class StudyBase:
         self.jobs: Mapping[int, Job] = _IdIndex(
             lambda: self._query(lambda table: table.jobs.ids()),
             self._job,
-            lambda: self._query(lambda table: len(table.jobs.ids())),
+            lambda: self._query(lambda table: len(table.jobs)),
         )
 
     def _query(self, query: Callable[[StudyTable], T]) -> T:

@@ -252,9 +252,7 @@ class TaskManager:
             if self.name not in session.tables.study_names():
                 return
             table, types = session.tables.study(self.name), self.bd_config.job
-            changed = {}
-            if table.jobs.has_other_parameters(types):  # counting reads all jobs
-                changed = table.count_other_parameters(types, run_name)
+            changed = table.count_other_parameters(types, run_name)
         if changed:
             logger.warning(
                 "study %s: the job parameters in %s have changed since runs of run name %s were "

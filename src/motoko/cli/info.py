@@ -89,6 +89,7 @@ def execute(args: argparse.Namespace) -> None:
     from motoko.cli.last_ends import ends_if_unreadable
     from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.cli.workflow_arguments import state_directory
+    from motoko.core.run_keys import NAMED
     from motoko.operations.overview import load_overview
     from motoko.operations.run_details import load_details
 
@@ -102,7 +103,10 @@ def execute(args: argparse.Namespace) -> None:
         if selection.constraints:
             runs = selection.find(workflow)
         elif whole:
-            overview = load_overview(workflow, whole, run_name=args.run_name, runs=args.verbose)
+            most = None if args.json else NAMED
+            overview = load_overview(
+                workflow, whole, run_name=args.run_name, runs=args.verbose, named=most
+            )
         if selection.names_ids and runs is None:
             named = [record for record in selection.find(workflow) if record.study not in whole]
             details = load_details(workflow, named)

@@ -118,7 +118,11 @@ def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
         "name": study.name,
         "counts": to_json(study.counts),
         "outdated": to_json(study.outdated),
-        "remarks": {name: to_json(ids) for name, ids in study.finished_reasons.items() if ids},
+        "remarks": {
+            name: {reason: ids.first for reason, ids in reasons.items()}
+            for name, reasons in study.finished_reasons.items()
+            if reasons
+        },
         "changed": to_json(study.changed),
         "unserved": to_json(study.unserved),
         "unmanaged": to_json(study.unmanaged),

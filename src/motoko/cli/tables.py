@@ -17,6 +17,7 @@ from rich.text import Text
 from motoko.core.parameter_space import format_changes
 from motoko.core.records import RUN_COLUMNS, RunKey
 from motoko.core.run_columns import DERIVED, compact_table
+from motoko.core.run_keys import NAMED
 from motoko.core.run_targets import id_ranges, range_text
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.launcher.control import RESTART_HINT
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunRecord
     from motoko.core.run_columns import ColumnTable
+    from motoko.core.run_keys import FirstIds
     from motoko.operations.history import FiringEntry
     from motoko.operations.overview import Overview, StudyOverview
     from motoko.operations.results import StudyResults
     from motoko.orchestrator.run_ends import RunEnd
 
 ROWS: Final = 20
-NAMED: Final = 6  # runs in a list
 REASON: Final = 500  # characters of a reason
 UNLIMITED: Final = 100_000  # columns of an output that is not a terminal
 STATES: Final = frozenset({"state", "lifecycle", "outcome"})
@@ -82,10 +83,14 @@ def state_text(state: str) -> Text:
     return safe_text(state, colours.get(state, ""))
 
 
-def names_text(names: Iterable[object]) -> str:
-    """Return the first of these names, and their number if some are left out."""
+def names_text(names: Iterable[object], number: int | None = None) -> str:
+    """Return the first of these names, and their ``number`` if some are left out.
+
+    ``number`` may count more than the names that are given.
+    """
     shown = [str(name) for name in names]
-    more = f", ... ({len(shown)} runs)" if len(shown) > NAMED else ""
+    number = len(shown) if number is None else number
+    more = f", ... ({number} runs)" if number > NAMED else ""
     return ", ".join(shown[:NAMED]) + more
 
 
@@ -215,13 +220,11 @@ def print_results(run_name: str, studies: Sequence[StudyResults]) -> None:
         _print_reasons(out, study.name, {run_name: study.finished_reasons})
 
 
-def _print_reasons(
-    out: Console, study: str, found: Mapping[str, Mapping[str, Sequence[int]]]
-) -> None:
+def _print_reasons(out: Console, study: str, found: Mapping[str, Mapping[str, FirstIds]]) -> None:
     """Print the reasons recorded for FINISHED runs, with the names of these runs."""
     for run_name, reasons in found.items():
-        for reason, run_ids in reasons.items():
-            names = names_text(RunKey(study, run_id) for run_id in run_ids)
+        for reason, (first, number) in reasons.items():
+            names = names_text((RunKey(study, run_id) for run_id in first), number)
             out.print(safe_text(f"{run_name}: FINISHED, but {reason}: {names}"))
 
 

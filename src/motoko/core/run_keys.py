@@ -7,9 +7,18 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
 from operator import lt
-from typing import overload
+from typing import Final, NamedTuple, overload
 
 from motoko.core.records import RunKey
+
+NAMED: Final = 6  # runs in a list of names
+
+
+class FirstIds(NamedTuple):
+    """The first of some ids, and the number of all."""
+
+    first: list[int]
+    number: int
 
 
 class RunKeys(Sequence[RunKey]):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from motoko.core.holds import NO_HOLDS, Holds
+from motoko.core.run_keys import NAMED, FirstIds
 from motoko.core.states import ACTIVE
 from motoko.errors import NoDatabaseError
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
@@ -34,7 +35,7 @@ class StudyOverview:
     """One study: its runs by run name and state, and on request the runs themselves.
 
     ``outdated``: by run name, the number of ended runs whose scripts have changed since.
-    ``finished_reasons``: by run name, the reasons recorded for FINISHED runs, and their ids.
+    ``finished_reasons``: by run name, the reasons of FINISHED runs, and the first of their ids.
     ``changed``: the number of runs made with other job parameters than now declared, by difference.
     ``reasons``: by id, why a run waits or failed. ``unserved``: the number of CREATED runs that no
     launcher serves, by reason. ``unmanaged``: the number of active runs that no launcher owns, by
@@ -47,7 +48,7 @@ class StudyOverview:
     outdated: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[int, str] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
-    finished_reasons: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    finished_reasons: Mapping[str, Mapping[str, FirstIds]] = field(default_factory=dict)
     changed: Mapping[str, int] = field(default_factory=dict)
     unmanaged: Mapping[str, int] = field(default_factory=dict)
 
@@ -86,8 +87,12 @@ def load_overview(
     *,
     run_name: str | None = None,
     runs: bool = False,
+    named: int | None = NAMED,
 ) -> Overview:
-    """Return the state of these studies, of one run name or of all; with ``runs``, their runs."""
+    """Return the state of these studies, of one run name or of all; with ``runs``, their runs.
+
+    ``named``: the most ids of runs listed under one reason; None: all.
+    """
     store = workflow.store
     ends = _of(run_name, last_ends(store.state, store.clock))
     server = server_process(store.state)
@@ -96,7 +101,7 @@ def load_overview(
         return empty
     try:
         with store.autocommit_scope.read() as session:
-            reader = _StudyReader(workflow, session.tables, run_name, runs=runs)
+            reader = _StudyReader(workflow, session.tables, run_name, runs=runs, named=named)
             found = [reader.read(name) for name in studies]
             return _with_processes(replace(empty, studies=found), workflow, reader)
     except NoDatabaseError:
@@ -130,12 +135,19 @@ class _StudyReader:
     """Reads studies, of one run name or of all (None)."""
 
     def __init__(
-        self, workflow: Workflow, tables: Tables, run_name: str | None, *, runs: bool
+        self,
+        workflow: Workflow,
+        tables: Tables,
+        run_name: str | None,
+        *,
+        runs: bool,
+        named: int | None,
     ) -> None:
         self.tables = tables
         self.run_name = run_name
         self.coverage = LauncherCoverage.read(tables, workflow.config, workflow.store)
         self._workflow = workflow
+        self._named = named
         self._reasons = ReasonFinder(tables, self.coverage) if runs else None
 
     def read(self, name: str) -> StudyOverview:
@@ -151,7 +163,6 @@ class _StudyReader:
         outdated = {n: table.count_other_scripts(digest, n) for n in names if valid}
         runs = [] if reasons is None else list(table.records(table.ids(run_name)))
         why = {} if reasons is None else {record.id: reasons.reason(record) for record in runs}
-        changed = valid and table.jobs.has_other_parameters(study.job)
         return StudyOverview(
             name,
             {n: table.counts(n) for n in names},
@@ -159,8 +170,8 @@ class _StudyReader:
             {n: number for n, number in outdated.items() if number},
             {run_id: reason for run_id, reason in why.items() if reason},
             self.coverage.unserved_counts(tables, [name], run_name),
-            {n: table.finished_by_reason(n) for n in names},
-            table.count_other_parameters(study.job) if changed else {},
+            {n: table.finished_by_reason(n, self._named) for n in names},
+            table.count_other_parameters(study.job) if valid else {},
             self.coverage.unmanaged_counts(tables, name, run_name),
         )
 

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.run_columns import ColumnNames
+from motoko.core.run_keys import NAMED, FirstIds
 from motoko.core.run_targets import RunTarget
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.operations.failure_text import with_error_lines
@@ -222,13 +223,13 @@ class StudyResults:
     """The results of a run name in one study.
 
     ``counts`` are numbers of runs by state. ``table`` has the first runs, failed ones first.
-    ``finished_reasons`` are the reasons recorded for FINISHED runs, and their ids.
+    ``finished_reasons`` are the reasons recorded for FINISHED runs, and the first of their ids.
     """
 
     name: str
     counts: Mapping[str, int]
     table: ColumnTable
-    finished_reasons: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    finished_reasons: Mapping[str, FirstIds] = field(default_factory=dict)
 
     @property
     def left_out(self) -> int:
@@ -250,6 +251,6 @@ def study_results(
             ids += islice(more, limit - len(ids))
         records = with_error_lines(manager.store, table.records(ids))
         shown = tabulate(session, manager.columns, records, default=ColumnNames.compact)
-        reasons = table.finished_by_reason(run_name)
+        reasons = table.finished_by_reason(run_name, NAMED)
         results.append(StudyResults(manager.name, table.counts(run_name), shown, reasons))
     return results

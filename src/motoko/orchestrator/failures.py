@@ -12,7 +12,7 @@ from motoko.errors import WorkflowFailed
 from motoko.handles.run import Job, Run, run_job_pairs
 from motoko.orchestrator.actions import call, is_run_filter
 from motoko.printable import one_line, printable
-from motoko.storage.query import failed_records, query_in_thread
+from motoko.storage.query import batches, failed_records, query_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -107,7 +107,7 @@ class FailureTracker:
         if not self.handlers or not (lost or self._unread):
             return []
         self._unread = False
-        return failed_records(session, self._context.run_name)
+        return list(failed_records(session, self._context.run_name))
 
     def add_handler(self, handler: ErrorHandler) -> None:
         """Add an error handler, from any thread."""
@@ -175,13 +175,15 @@ class FailureTracker:
         database = self._context.store.database
         records = await query_in_thread(database, lambda s: self._without_recorded(s, records))
         if records:
-            raise self._error(records)
+            raise self._error([record.key for record in records], records)
 
     async def report(self, error: RunFailed) -> None:
         """Call the error handlers with the runs of an error that ends the workflow.
 
         No failure is reported twice. If a handler fails, ``error`` is still the one to raise.
         """
+        if not self.handlers:
+            return
         for handler in self.handlers:
             try:
                 await self._call(handler, error)
@@ -216,17 +218,27 @@ class FailureTracker:
         if self._context.tasks.failure is None:
             for owner in tuple(self._raised):
                 self.on_owner_completed(owner)
-        records = await query_in_thread(self._context.store.database, self._unhandled)
-        if records:
-            error = self._error(records)
+        keys, first = await query_in_thread(self._context.store.database, self._unhandled)
+        if keys:
+            error = self._error(keys, first)
             await self.report(error)
             raise error
 
-    def _unhandled(self, session: Session) -> list[RunRecord]:
-        records = failed_records(session, self._context.run_name)
-        self.failed = len(records)
-        remaining = [r for r in records if (r.key, r.attempt) not in self._handled]
-        return self._without_recorded(session, remaining)
+    def _unhandled(self, session: Session) -> tuple[list[RunKey], list[RunRecord]]:
+        """Return the failed runs that nothing handled, and the records to describe them.
+
+        All of them may be too many to keep their records.
+        """
+        keys: list[RunKey] = []
+        first: list[RunRecord] = []
+        self.failed = 0
+        for records in batches(failed_records(session, self._context.run_name)):
+            self.failed += len(records)
+            remaining = [r for r in records if (r.key, r.attempt) not in self._handled]
+            unhandled = self._without_recorded(session, remaining)
+            keys += [record.key for record in unhandled]
+            first += unhandled[: NAMED - len(first)]
+        return keys, first
 
     def _without_recorded(self, session: Session, records: list[RunRecord]) -> list[RunRecord]:
         """Drop the failed runs that a done firing of an earlier start has handled."""
@@ -236,8 +248,8 @@ class FailureTracker:
         handled = session.tables.handled_failures(self._context.run_name, failures)
         return [r for r, one in zip(records, failures, strict=True) if one not in handled]
 
-    def _error(self, records: list[RunRecord]) -> WorkflowFailed:
-        runs = [Run(self._context.store, record.key) for record in records]
+    def _error(self, keys: list[RunKey], records: list[RunRecord]) -> WorkflowFailed:
+        runs = [Run(self._context.store, key) for key in keys]
         return WorkflowFailed(describe_failures(records, runs), runs, hint=RETRY_HINT)
 
 
@@ -246,12 +258,15 @@ def _failures(records: Iterable[RunRecord]) -> set[FailedAttempt]:
 
 
 def describe_failures(records: list[RunRecord], runs: list[Run]) -> str:
-    """Return a message with a line for each failed run and the end of the first one's stderr."""
+    """Return a message with a line for each failed run and the end of the first one's stderr.
+
+    Of more than NAMED ``runs`` it shows the first; ``records`` may lack the others.
+    """
     lines = [_line(record) for record in records[:NAMED]]
-    if len(records) > NAMED:
-        lines.append(f"... and {len(records) - NAMED} more")
-    if len(records) > 1:
-        lines.insert(0, f"{len(records)} runs failed")
+    if len(runs) > NAMED:
+        lines.append(f"... and {len(runs) - NAMED} more")
+    if len(runs) > 1:
+        lines.insert(0, f"{len(runs)} runs failed")
     stderr = printable(runs[0].stderr[-STDERR_CHARACTERS:].rstrip()).split("\n")[-STDERR_LINES:]
     if any(stderr):
         lines += [f"stderr of {runs[0].key} ({runs[0].directory}):", *stderr]

@@ -283,13 +283,12 @@ def read_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
         return existing_records(session, keys)
 
 
-def failed_records(session: Session, run_name: str) -> list[RunRecord]:
-    """Return all failed runs of a run name, whatever their label."""
-    found: list[RunRecord] = []
+def failed_records(session: Session, run_name: str) -> Iterator[RunRecord]:
+    """Yield all failed runs of a run name, whatever their label, without keeping them."""
     for study in session.tables.study_names():
         table = session.tables.study(study)
-        found += table.records(table.ids(run_name, lifecycles=FAILURES))
-    return found
+        ids = table.stream_ids(run_name, lifecycles=FAILURES)
+        yield from table.records(ids, keep=False)
 
 
 def count_active_runs(session: Session, run_name: str) -> dict[str, Counter[Lifecycle]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.core.parameter_space import describe_change, job_identity
 from motoko.errors import UnknownRunError
+from motoko.storage.bulk_read import stream_keys
 from motoko.storage.identities import Identities
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class StudyJobs:
         if values is None:
             raise UnknownRunError(f"study {self._study!r} has no job {job_id}")
         return dict(values)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in stream_keys(self._runs, keep=False))
 
     def ids(self) -> list[int]:
         """Return all job ids, ascending."""

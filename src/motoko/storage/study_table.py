@@ -27,6 +27,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from BTrees.IIBTree import IIBTree, multiunion
@@ -36,6 +37,7 @@ from persistent.mapping import PersistentMapping
 
 from motoko.core.archived_history import archive, complete
 from motoko.core.parameter_space import job_identity
+from motoko.core.run_keys import FirstIds
 from motoko.errors import ConflictError, UnknownRunError
 from motoko.storage import history_archive, quantities
 from motoko.storage.bulk_read import prefetch_leaves, prefetch_range, stream_keys
@@ -249,7 +251,12 @@ class StudyTable:
     def count_other_parameters(
         self, types: Mapping[str, str], run_name: str | None = None
     ) -> dict[str, int]:
-        """Return the number of runs with other parameters than ``types``, by difference."""
+        """Return the number of runs with other parameters than ``types``, by difference.
+
+        It reads no other job if the oldest and the newest have these parameters.
+        """
+        if not self.jobs.has_other_parameters(types):
+            return {}
         run_names = self.run_names()
         if run_name is None or run_names == {run_name}:
             return self.jobs.count_other_parameters(types)
@@ -264,10 +271,14 @@ class StudyTable:
         found = self.numbers.by_key("ended_scripts", run_name)
         return sum(number for of, number in found.items() if of != digest)
 
-    def finished_by_reason(self, run_name: str) -> dict[str, list[int]]:
-        """Return the FINISHED runs that have a reason, by reason."""
-        trees = self.trees.get("remarks", {}).items()
-        return {text: list(ids) for (text, name), ids in trees if name == run_name and ids}
+    def finished_by_reason(self, run_name: str, most: int | None = None) -> dict[str, FirstIds]:
+        """Return the FINISHED runs that have a reason, by reason; of each at most ``most`` ids."""
+        numbers = list(self.numbers.numbers("remarks", None, run_name))
+        tree = self.trees["remarks"] if numbers else {}
+        return {
+            reason: FirstIds(list(islice(stream_keys(tree[reason, run_name]), most)), number)
+            for reason, _, number in numbers
+        }
 
     # -- writing ---------------------------------------------------------------------------
 
