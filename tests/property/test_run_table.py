@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from ZODB.FileStorage import FileStorage
 
-from motoko.storage import sorted_parts
+from motoko.storage import compaction, sorted_parts
 from motoko.storage.commit import run_transaction
 from motoko.storage.compaction import Step, compact_step
 from motoko.storage.database import Database
@@ -23,6 +23,8 @@ from motoko.testing import empty_database
 from tests.support.run_table import STUDY, RunTableMachine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from motoko.storage.tables import Tables
 
 pytestmark = pytest.mark.property
@@ -51,6 +53,15 @@ class InBlocks(InMemory):
         following: int | None = low
         while following is not None:
             following = self._compact_from(following)
+
+    @rule(who=InMemory.clients)
+    def compact_beside_edits(self, who: int) -> None:
+        """End all runs, and compact them while edits of them are not yet committed."""
+        self.run_all_to_end(who)
+        for run in tuple(self.pair[who].view):
+            self.set_field(who, run, name="y", blind=False)
+        self.compact(low=0)
+        self.commit(who)
 
     def _compact_from(self, low: int) -> int | None:
         def compact(tables: Tables) -> Step:
@@ -113,22 +124,29 @@ def count_nothing(numbers: RunCounts, before: object, after: object) -> None:
     pass
 
 
+def remove_unwritten(study: str, tree: Any, ids: Sequence[int]) -> None:
+    for run_id in ids:
+        del tree[run_id]
+
+
 def find_in_parts(index: Identities, digest: bytes) -> int | None:
     return sorted_parts.get(index._older, digest) or None
 
 
-MUTANTS: dict[str, tuple[type, str, Any]] = {
-    "a stored count is not updated": (RunCounts, "update", count_nothing),
-    "sorted parts without the recent tree": (Identities, "get", find_in_parts),
+MUTANTS: dict[str, tuple[type[InMemory], object, str, Any]] = {
+    "a stored count is not updated": (InMemory, RunCounts, "update", count_nothing),
+    "sorted parts without the recent tree": (InMemory, Identities, "get", find_in_parts),
+    "compaction removes objects unwritten": (InBlocks, compaction, "_remove", remove_unwritten),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_is_caught(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
-    monkeypatch.setattr(*MUTANTS[mutant])
+    machine, *place = MUTANTS[mutant]
+    monkeypatch.setattr(*place)
     once = settings(TestInMemory.settings, derandomize=True, database=None, phases=[Phase.generate])
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(InMemory, settings=once)
+        run_state_machine_as_test(machine, settings=once)
 
 
 def test_a_run_is_deleted_and_recreated_in_one_transaction() -> None:

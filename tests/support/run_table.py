@@ -259,6 +259,13 @@ class RunTableMachine(RuleBasedStateMachine):
         if commit:
             self.commit(who)
 
+    @rule(who=clients)
+    def run_all_to_end(self, who: int) -> None:
+        """End whole blocks, while the other client may have edits of their runs."""
+        for run in tuple(self.pair[who].view):
+            self.run_to_end(who, run, commit=False)
+        self.commit(who)
+
     @rule(who=clients, run=runs)
     def requeue(self, who: int, run: int) -> None:
         token = self._token(who, run)

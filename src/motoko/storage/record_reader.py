@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.storage.run_store import RunStore
 
-FIRST_BATCH: Final = 100  # records loaded together at first, because the caller may stop early
-BATCH: Final = 1000  # later
+FIRST_BATCH: Final = 25  # records loaded together at first, because the caller may stop early
+GROWTH: Final = 10  # of a batch over the one before
+BATCH: Final = 1000  # at most
 MOST_KEPT: Final = 5000  # records of one call that stay in the cache of a connection
 
 
@@ -39,4 +40,4 @@ def read_records(
                     found.keep()
                 number += 1
                 yield found.record
-        size = BATCH
+        size = min(BATCH, GROWTH * size)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from motoko.storage.scope import Scope
     from motoko.storage.session import Session
 
-FIRST: Final = 100  # records read before the ids of all others are
+FIRST: Final = 25  # records read before the ids of all others are
 BATCH: Final = 500  # records read together later
 
 
