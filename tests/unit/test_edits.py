@@ -10,6 +10,7 @@ from motoko.core.edits import (
     ApplyOutbox,
     Cancel,
     Claim,
+    EditSequence,
     EndAttempt,
     MarkStarted,
     Requeue,
@@ -263,6 +264,21 @@ def test_a_start_is_recorded_once() -> None:
 def test_an_attempt_may_end_before_its_start_is_recorded() -> None:
     run = end(L.FINISHED, exit_code=0).apply(IN_STATE[L.SUBMITTED])
     assert run.lifecycle is L.FINISHED
+
+
+@pytest.mark.parametrize("run", IN_STATE.values())
+@pytest.mark.parametrize("token", ["t1", "another"])
+def test_a_sequence_of_edits_equals_its_edits_in_order(run: RunRecord, token: str) -> None:
+    outbox = ApplyOutbox(token, 10, 2.5, {"y": 1}, "SEEN")
+    edits = started(token), outbox, end(L.FAILED, token, retries=1, retry_delay=2.0)
+    nested = EditSequence((EditSequence(edits[:2]), edits[2]))
+    assert nested.apply(run) == EditSequence(edits).apply(run) == done(run, *edits)
+
+
+def test_a_sequence_conflicts_if_one_of_its_edits_does() -> None:
+    edits = EditSequence((Cancel(0.0, "test"), SetFields({"y": 1}), SetFields({"z": 1})))
+    for name, expected in (("y", True), ("z", True), ("other", False)):
+        assert edits.conflicts_with(NEW, done(NEW, SetFields({name: 5}))) is expected
 
 
 @pytest.mark.parametrize("run", records(ACTIVE))

@@ -186,6 +186,22 @@ def test_the_size_of_a_commit_is_limited(tmp_path: Path, monkeypatch: pytest.Mon
     store.close()
 
 
+def test_a_start_a_result_and_an_end_in_one_commit_are_all_recorded(tmp_path: Path) -> None:
+    sync, left, store = claimed(tmp_path, 2)
+    for attempt in left:
+        attempt.started_at = 0.5
+        said = line("push", name="e", step=1, value=2), line("set", field="y", value=attempt.key.id)
+        attempt.paths.file(OUTBOX).write_bytes(START + b"".join(said))
+    sync.sync_once(PendingUpdates([AttemptEnd(a, 0, 1.0) for a in left]))
+    sync.session.refresh()
+    for run in sync.session.tables.study("a").records([1, 2]):
+        history = [(entry.state, entry.time) for entry in run.history[-2:]]
+        assert history == [("START", 0.5), ("FINISHED", 1.0)]
+        assert run.fields == {"y": run.id}
+    sync.close()
+    store.close()
+
+
 def test_a_cancelled_attempt_ends_before_its_outbox_is_fully_read(tmp_path: Path) -> None:
     sync, (attempt,), store = claimed(tmp_path, 1)
     attempt.stop_reason = Lifecycle.CANCELLED

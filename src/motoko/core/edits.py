@@ -40,6 +40,22 @@ class RunEdit:
         return any(getattr(seen, name) != getattr(fresh, name) for name in self.depends_on)
 
 
+@dataclass(frozen=True, slots=True)
+class EditSequence(RunEdit):
+    """Edits of one run in order. The record is stored and indexed once, after the last one."""
+
+    edits: tuple[RunEdit, ...]
+
+    def _edited(self, run: RunRecord) -> RunRecord:
+        for edit in self.edits:
+            run = edit.apply(run)
+        return run
+
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return whether a concurrent commit changed what one of the edits depends on."""
+        return any(edit.conflicts_with(seen, fresh) for edit in self.edits)
+
+
 def _cancel_reason(run: RunRecord) -> str:
     """Return the reason of a cancel request, empty without one."""
     return (run.reason or "cancelled on request") if run.cancel_requested else ""

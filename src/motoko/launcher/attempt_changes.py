@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun, RecordProvenance
-from motoko.core.edits import EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
+from motoko.core.edits import (
+    EditSequence,
+    EndAttempt,
+    MarkStarted,
+    Requeue,
+    SetReason,
+    TransferAttempt,
+)
 from motoko.core.provenance import UNKNOWN, last_reference
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_files import mark_ended
@@ -87,7 +94,15 @@ class AttemptChanges:
             attempt.reported_failure = _reported_failure(attempt, update)
 
     def _edit(self, attempt: Attempt, edit: RunEdit) -> None:
-        self.changes.append(EditRun(attempt.key, edit))
+        self._add(EditRun(attempt.key, edit))
+
+    def _add(self, change: Change) -> None:
+        """Add a change; successive edits of one run become one, such as its start and its end."""
+        last = self.changes[-1] if self.changes else None
+        if isinstance(last, EditRun) and isinstance(change, EditRun) and last.key == change.key:
+            change = EditRun(change.key, EditSequence((last.edit, change.edit)))
+            self.changes.pop()
+        self.changes.append(change)
 
     def _is_full(self) -> bool:
         return self._bytes > MAX_COMMIT_BYTES
@@ -118,7 +133,8 @@ class AttemptChanges:
             log.warning("run %s: a damaged line of its outbox is ignored: %s", attempt.key, line)
         attempt.damaged_lines += len(update.damaged_lines)
         update = self._convert_fields(attempt, update)
-        self.changes.extend(update.changes(attempt.key, attempt.token, now))
+        for change in update.changes(attempt.key, attempt.token, now):
+            self._add(change)
         self._outbox_updates.append((attempt, update))
         return update
 
