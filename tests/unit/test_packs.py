@@ -21,7 +21,7 @@ from motoko.launcher.directory_removal import remove_pending
 from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
 from motoko.launcher.run_directory import create_run_directory
 from motoko.operations.run_output import current_attempt
-from motoko.runtime import fault_points, packs
+from motoko.runtime import fault_points, packs, run_listing
 from motoko.runtime.packed_files import locate, open_file, read_end, read_file, stat_file
 from motoko.runtime.packs import PACKED, find_packs, list_packs, open_pack
 from motoko.storage.session import Session
@@ -190,7 +190,7 @@ def test_a_directory_that_a_pack_cannot_hold_stays(
     elif odd == "socket":
         os.mknod(root / "run-2" / "socket", stat.S_IFSOCK | 0o600)
     else:
-        monkeypatch.setattr(packs, "MAX_RUN_BYTES", 1000)
+        monkeypatch.setattr(run_listing, "MAX_RUN_BYTES", 1000)
         (root / "run-2" / "large").write_bytes(b"x" * 1001)
     before = on_disk(root)
     result = pack_runs(store, "a", [1, 2, 3])
@@ -330,7 +330,7 @@ def test_a_file_that_grows_while_it_is_read_leaves_its_run_out(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = root_of(store)
-    listed = packs.list_directory
+    listed = run_listing.list_directory
 
     def list_early(top: str, name: str) -> Any:
         found = listed(top, name)

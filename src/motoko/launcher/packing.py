@@ -20,16 +20,13 @@ from motoko.launcher.attempt_paths import read_marker, run_stamp
 from motoko.runtime.packs import (
     MAX_PACK_BYTES,
     MAX_RUNS,
-    Listing,
-    UnpackableError,
     find_packs,
     is_packed,
-    list_directory,
     packs_lock,
     remove_directory,
-    run_id_of,
     write_pack,
 )
+from motoko.runtime.run_listing import Listing, UnpackableError, list_directory, run_id_of
 from motoko.storage.query import existing_records
 from motoko.storage.session import Session
 

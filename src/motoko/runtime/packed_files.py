@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import untrusted_files
-from motoko.runtime.packs import DAMAGED, PACKED, Pack, find_packs, open_pack, run_id_of
+from motoko.runtime.packs import DAMAGED, PACKED, Pack, find_packs, open_pack
+from motoko.runtime.run_listing import run_id_of
 from motoko.runtime.untrusted_files import SMALL, FileContent
 from motoko.worker import INPUTS
 from motoko.worker.regular_files import open_regular

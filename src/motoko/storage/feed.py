@@ -13,9 +13,12 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from motoko.core.changes import CreateRun, DeleteRun, EditRun, PushQuantities, SetVariable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from motoko.core.changes import Change
     from motoko.core.records import RunKey
 
 
@@ -37,6 +40,21 @@ class CommitNotice:
     source: object = None
     everything: bool = False
     number: int = 0
+
+
+def notice_of(
+    changes: Iterable[Change], present: Callable[[RunKey], RunKey], source: object
+) -> CommitNotice:
+    """Return the notice of a commit of this process; ``present`` returns the key of a run now."""
+    runs: set[RunKey] = set()
+    variables = False
+    for change in changes:
+        if isinstance(change, CreateRun):
+            runs.add(change.record.key)
+        elif isinstance(change, EditRun | DeleteRun | PushQuantities):
+            runs.add(present(change.key))
+        variables = variables or isinstance(change, SetVariable)
+    return CommitNotice(runs=frozenset(runs), variables=variables, source=source)
 
 
 class Feed:

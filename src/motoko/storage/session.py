@@ -35,7 +35,7 @@ from motoko.core.values import values_equal
 from motoko.errors import ConflictError, Fenced, StorageError
 from motoko.storage.commit import abort, collector_paused, commit_with_retry, run_transaction
 from motoko.storage.contention import PriorityLock
-from motoko.storage.feed import CommitNotice
+from motoko.storage.feed import notice_of
 from motoko.storage.identities import steps_after
 from motoko.storage.run_block import changed_keys
 from motoko.storage.schema import check_version
@@ -277,7 +277,7 @@ class Session:
         except BaseException:
             self.refresh()
             raise
-        notice = self._notice()
+        notice = notice_of((c.change for c in self._changes), self.present, self.source)
         self.refresh()
         database.feed.publish(notice)
         created = Counter(c.change.record.study for c in changes if isinstance(c.change, CreateRun))
@@ -391,17 +391,6 @@ class Session:
             f"{event} by another process or action during this transaction",
             hint="Decorate the action with @event: then it is run again on fresh data.",
         )
-
-    def _notice(self) -> CommitNotice:
-        runs: set[RunKey] = set()
-        variables = False
-        for change in (applied.change for applied in self._changes):
-            if isinstance(change, CreateRun):
-                runs.add(change.record.key)
-            elif isinstance(change, EditRun | DeleteRun | PushQuantities):
-                runs.add(self.present(change.key))
-            variables = variables or isinstance(change, SetVariable)
-        return CommitNotice(runs=frozenset(runs), variables=variables, source=self.source)
 
     def close(self) -> None:
         """Close the connection; uncommitted changes are dropped."""

@@ -1,0 +1,91 @@
+"""The directories of runs, listed: what a pack is to hold, and what may be removed afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+MAX_RUN_BYTES: Final = 1 * 2**30  # a larger run has few paths for its size
+MAX_PATHS: Final = 100_000  # of a run
+_DIRECTORY: Final = re.compile(r"run-([0-9]{1,10})(?:\..*)?", re.DOTALL)
+
+
+def run_id_of(name: str) -> int | None:
+    """Return the id of the run whose directory has this name, None for another name."""
+    found = _DIRECTORY.fullmatch(name)
+    return None if found is None else int(found[1])
+
+
+class UnpackableError(Exception):
+    """A directory contains something that a pack cannot hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A path of a directory, relative to it (empty: itself), as it was when it was listed."""
+
+    name: str
+    mode: int
+    size: int
+    modified: int  # nanoseconds since the epoch
+    inode: int
+
+    @classmethod
+    def of(cls, name: str, found: os.stat_result) -> Entry:
+        """Return the entry of a path with this status; the size of directories is ignored."""
+        is_directory = stat.S_ISDIR(found.st_mode)
+        size, modified = (0, 0) if is_directory else (found.st_size, found.st_mtime_ns)
+        return cls(name, found.st_mode, size, modified, found.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The paths of a directory: what a pack is to hold, and what may be removed afterwards."""
+
+    name: str  # below the root of the run directories
+    entries: tuple[Entry, ...]
+
+    @property
+    def run_id(self) -> int:
+        """The id of the run."""
+        return run_id_of(self.name) or 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of its files."""
+        return sum(entry.size for entry in self.entries)
+
+
+def list_directory(root: str, name: str) -> Listing:
+    """List a directory; raise UnpackableError if a pack cannot hold it, OSError if unreadable."""
+    top = os.lstat(f"{root}/{name}")
+    found, size = [Entry.of("", top)], 0
+    if not stat.S_ISDIR(top.st_mode):
+        raise UnpackableError(f"{name} is not a directory")
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with os.scandir(f"{root}/{name}/{prefix}") as children:
+            for child in children:
+                entry = Entry.of(f"{prefix}{child.name}", child.stat(follow_symlinks=False))
+                size += entry.size
+                _check(entry, child.stat(follow_symlinks=False).st_dev, top.st_dev)
+                found.append(entry)
+                if stat.S_ISDIR(entry.mode):
+                    pending.append(f"{entry.name}/")
+        if size > MAX_RUN_BYTES or len(found) > MAX_PATHS:
+            raise UnpackableError(f"{name} is too large for a pack")
+    return Listing(name, tuple(sorted(found, key=lambda entry: entry.name)))
+
+
+def _check(entry: Entry, device: int, top: int) -> None:
+    kind = stat.S_IFMT(entry.mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) or device != top:
+        raise UnpackableError(f"{entry.name} is no file, directory or link")
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise UnpackableError(f"the name of {entry.name!r} is no UTF-8") from None
