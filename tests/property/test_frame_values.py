@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motoko.core.column_encoding import decode_column, encode_column
 from motoko.core.constraints import Columns
+from motoko.core.run_columns import CollectedColumns, ColumnTable
 from motoko.core.values import to_json
 from motoko.handles.frames import to_frame
 from motoko.handles.run import Run
@@ -90,3 +92,30 @@ def test_frame_csv_and_json_hold_the_values_of_handles(rows: list[dict[str, Any]
                 assert float(read[row][name]) == expected
             else:
                 assert read[row][name] == ("" if expected is None else text)
+
+
+PARTS = st.lists(
+    st.one_of(
+        *(st.lists(values | st.none(), min_size=1, max_size=3) for values in TYPES.values()),
+        st.lists(st.integers(-9, 9), min_size=2, max_size=4),
+        st.lists(st.floats(), min_size=2, max_size=4),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(parts=PARTS, declared=st.sampled_from([None, *TYPES]), first=st.integers(1, 9))
+def test_a_frame_of_encoded_parts_equals_one_of_lists(
+    parts: list[list[Any]], declared: str | None, first: int
+) -> None:
+    values = [value for part in parts for value in part]
+    ids = range(first, first + len(values))
+    encoded = [decode_column(encode_column(part), range(len(part))) for part in parts]
+    types = {"id": "int", "value": declared}
+    collected = CollectedColumns({"id": [ids], "value": encoded})
+    found = ColumnTable("s", types, collected, length=len(values))
+    expected = ColumnTable("s", types, {"id": list(ids), "value": values}, length=len(values))
+
+    pandas.testing.assert_frame_equal(to_frame(found), to_frame(expected))
+    assert list(map(repr, found.rows())) == list(map(repr, expected.rows()))

@@ -15,6 +15,7 @@ Values keep their types, so that 1, 1.0 and True stay different; so do 0.0 and -
 from __future__ import annotations
 
 import struct
+from array import array
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Column: TypeAlias = tuple[Any, ...]
 
 CODES: Final = {"int": "q", "float": "d"}
 SIZE: Final = 8  # bytes of a number
+IS_BIG_ENDIAN: Final = struct.pack("=h", 1) != struct.pack("<h", 1)
 CONSTANTS: Final = (type(None), bool, str, bytes)
 
 
@@ -51,7 +53,10 @@ def encode_column(values: Sequence[Any]) -> Column:
 
 
 def decode_column(column: Column, positions: Sequence[int]) -> Sequence[Any]:
-    """Return the values of a column at these positions, in their order."""
+    """Return the values of a column at these positions, in their order.
+
+    If they are an array, all are numbers of its type.
+    """
     kind, *content = column
     if kind == "same":
         return [content[0]] * len(positions)
@@ -72,10 +77,13 @@ def decode_column(column: Column, positions: Sequence[int]) -> Sequence[Any]:
     return [values[position] for position in positions]
 
 
-def decode_numbers(column: Column) -> tuple[Any, ...]:
+def decode_numbers(column: Column) -> array[Any]:
     """Return all values of a column of kind "int" or "float"."""
     kind, data = column
-    return struct.unpack(f"<{len(data) // SIZE}{CODES[kind]}", data)
+    numbers: array[Any] = array(CODES[kind], data)
+    if IS_BIG_ENDIAN:
+        numbers.byteswap()
+    return numbers
 
 
 def _encode_numbers(values: Sequence[Any], kind: str) -> Column:

@@ -6,8 +6,11 @@ A column is a property of every run, a job value or a field. If names clash, ``j
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +32,7 @@ from motoko.core.values import TYPE_NAMES, copy_plain
 from motoko.errors import UnknownNameError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motoko.core.provenance import AttemptTimes, Provenance
     from motoko.core.records import RunRecord
@@ -109,6 +112,29 @@ class ColumnTable:
         """Return the rows at these positions, in the given order."""
         values = {name: [items[i] for i in positions] for name, items in self.values.items()}
         return replace(self, values=values, length=len(positions))
+
+
+class CollectedColumns(Mapping[str, "list[Any]"]):
+    """Columns in parts, as rows passed. A column becomes a list when it is used as one."""
+
+    def __init__(self, parts: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        self._parts = parts
+        self._lists: dict[str, list[Any]] = {}
+
+    def parts(self, name: str) -> Sequence[Sequence[Any]]:
+        """Return the values of a column in parts, of which arrays hold numbers of their type."""
+        return [self._lists[name]] if name in self._lists else self._parts[name]
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._lists:
+            self._lists[name] = list(chain.from_iterable(self._parts[name]))
+        return self._lists[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 class ColumnNames:
@@ -264,7 +290,7 @@ class ColumnCollector:
         self._default = default
         self._shapes: dict[Shape, None] = {}
         self._wanted: list[Column] = []
-        self._values: dict[tuple[str, str], list[Any]] = {}
+        self._values: dict[tuple[str, str], list[Sequence[Any]]] = {}
         self._texts: dict[Any, Any] = {}
         self.length = 0
 
@@ -284,8 +310,8 @@ class ColumnCollector:
                 values = list(map(self._texts.__getitem__, values))
             position = column.source, column.name
             if position not in self._values:
-                self._values[position] = [None] * self.length
-            self._values[position] += values
+                self._values[position] = [[None] * self.length]
+            self._values[position].append(values)
         self.length += len(rows)
 
     def names(self) -> ColumnNames:
@@ -296,13 +322,15 @@ class ColumnCollector:
         """Return the names of the chosen columns, in their order."""
         return self._default(names) if self._written is None else [*dict.fromkeys(self._written)]
 
-    def values(self, columns: Iterable[Column]) -> dict[str, list[Any]]:
+    def values(self, columns: Iterable[Column]) -> CollectedColumns:
         """Return the values of these columns, by their names."""
-        missing: list[Any] = [None] * self.length
-        return {
-            column.shown: self._values.get((column.source, column.name)) or [*missing]
-            for column in columns
-        }
+        missing = [[None] * self.length]
+        return CollectedColumns(
+            {
+                column.shown: self._values.get((column.source, column.name), missing)
+                for column in columns
+            }
+        )
 
 
 def compact_table(
@@ -340,6 +368,6 @@ def _last_times(rows: Rows) -> list[AttemptTimes]:
 
 def _copied(values: Sequence[Any]) -> Sequence[Any]:
     """Return values that the caller may change, without effect on cached ones."""
-    if isinstance(values, tuple) or _SCALARS.issuperset(map(type, values)):
+    if isinstance(values, array) or _SCALARS.issuperset(map(type, values)):
         return values
     return [v if v.__class__ in _SCALARS else copy_plain(v) for v in values]

@@ -36,7 +36,7 @@ class Rows(Protocol):
     def members(self, part: str, name: str) -> Sequence[Any]:
         """Return the values under a name in ``job``, ``fields`` or ``options``; None without.
 
-        If they are a tuple, all are numbers.
+        If they are an array, all are numbers.
         """
 
     def shapes(self) -> Iterable[Shape]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
+from array import array
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.core.run_columns import CollectedColumns
 from motoko.core.values import to_json
 from motoko.errors import MotokoError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from pandas import DataFrame
@@ -42,7 +44,7 @@ def to_frame(table: ColumnTable) -> DataFrame:
     or for integers beyond 64 bits.
     """
     pandas = require_pandas("to_frame")
-    series = {name: _array(pandas, table.types[name], table.values[name]) for name in table.names}
+    series = {name: _array(pandas, table.types[name], _parts(table, name)) for name in table.names}
     frame: DataFrame = pandas.DataFrame(series, index=range(len(table)), columns=[*table.names])
     return frame
 
@@ -82,21 +84,29 @@ def _vectors(values: Sequence[Any]) -> list[Any] | None:
     return None
 
 
-def _array(pandas: Any, declared: str | None, values: Sequence[Any]) -> Any:
-    kinds = set(map(type, values))
-    present = [value for value in values if value is not None] if type(None) in kinds else values
+def _parts(table: ColumnTable, name: str) -> Sequence[Sequence[Any]]:
+    values = table.values
+    return values.parts(name) if isinstance(values, CollectedColumns) else [values[name]]
+
+
+def _array(pandas: Any, declared: str | None, parts: Sequence[Sequence[Any]]) -> Any:
+    kinds = set(chain.from_iterable(map(_types, parts)))
+    is_complete = type(None) not in kinds
     kinds.discard(type(None))
-    kind, is_complete = _common_kind(kinds, declared), len(present) == len(values)
+    kind = _common_kind(kinds, declared)
+    if kind == "float" and (int not in kinds or _exact_as_floats(chain(*parts), kinds)):
+        return pandas.array(_numbers(parts, "float64"), dtype="float64")
     with contextlib.suppress(OverflowError):  # an integer of more than 64 bits
+        if kind == "int" and is_complete:
+            return pandas.array(_numbers(parts, "int64"), dtype="Int64")
         if kind == "int":
-            return pandas.array(_numbers(values, "int64") if is_complete else values, dtype="Int64")
-    if kind == "float" and _exact_as_floats(values, kinds):
-        numbers = values if is_complete else [math.nan if v is None else v for v in values]
-        return pandas.array(_numbers(numbers, "float64"), dtype="float64")
+            return pandas.array(list(chain(*parts)), dtype="Int64")
+    values = list(chain.from_iterable(parts))
     if kind == "bool":
         return pandas.array(values, dtype="boolean")
-    if kind == "str" and (all(map(str.isascii, present)) or all(map(_encodable, present))):
-        return pandas.array(values, dtype="string")
+    with contextlib.suppress(UnicodeEncodeError):
+        if kind == "str":
+            return pandas.array(_texts(pandas, values), dtype="string")
     if kind == "datetime":
         return _times(pandas, values)
     # A series: the frame would convert an array again.
@@ -104,10 +114,37 @@ def _array(pandas: Any, declared: str | None, values: Sequence[Any]) -> Any:
     return pandas.Series(objects, dtype="object")
 
 
-def _numbers(values: Sequence[Any], dtype: str) -> Any:
-    from numpy import array
+def _types(values: Sequence[Any]) -> set[type]:
+    if isinstance(values, array | range):
+        return {type(value) for value in values[:1]}
+    return set(map(type, values))
 
-    return array(values, dtype=dtype)
+
+def _numbers(parts: Sequence[Sequence[Any]], dtype: str) -> Any:
+    """Return numbers as a numpy array; None becomes nan."""
+    import numpy
+
+    found = [numpy.empty(0, dtype)]
+    for values in parts:
+        if isinstance(values, range):
+            found.append(numpy.arange(values.start, values.stop, values.step).astype(dtype))
+        else:
+            found.append(numpy.array(values, dtype))
+    return numpy.concatenate(found)
+
+
+def _texts(pandas: Any, values: list[str | None]) -> Any:
+    """Return texts in the form that pandas converts with the least work.
+
+    Raise UnicodeEncodeError for lone surrogates, as a file name in another encoding may have.
+    """
+    if pandas.StringDtype().storage != "pyarrow":
+        for value in filter(None, values):
+            value.encode()
+        return values
+    import pyarrow
+
+    return pyarrow.array(values, type=pyarrow.large_string())
 
 
 def _common_kind(kinds: set[type], declared: str | None) -> str | None:
@@ -122,7 +159,7 @@ def _common_kind(kinds: set[type], declared: str | None) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def _exact_as_floats(values: Sequence[Any], kinds: set[type]) -> bool:
+def _exact_as_floats(values: Iterable[Any], kinds: set[type]) -> bool:
     return int not in kinds or all(
         abs(value) <= MAX_EXACT for value in values if value.__class__ is int
     )
