@@ -29,6 +29,7 @@ from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 
 if TYPE_CHECKING:
+    from motoko.core.changes import Change
     from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
@@ -198,6 +199,29 @@ def test_a_start_a_result_and_an_end_in_one_commit_are_all_recorded(tmp_path: Pa
         history = [(entry.state, entry.time) for entry in run.history[-2:]]
         assert history == [("START", 0.5), ("FINISHED", 1.0)]
         assert run.fields == {"y": run.id}
+        assert sync.session.tables.study("a").quantity(run.id, "e") == [(1, 2)]
+    sync.close()
+    store.close()
+
+
+def test_a_start_a_result_and_an_end_in_one_commit_are_one_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, left, store = claimed(tmp_path, 2)
+    for attempt in left:
+        attempt.started_at = 0.5
+        attempt.paths.file(OUTBOX).write_bytes(START + line("set", field="y", value=1))
+    edited: list[RunKey] = []
+    add = Session.add
+
+    def recording(session: Session, change: Change) -> None:
+        if isinstance(change, EditRun):
+            edited.append(change.key)
+        add(session, change)
+
+    monkeypatch.setattr(Session, "add", recording)
+    sync.sync_once(PendingUpdates([AttemptEnd(a, 0, 1.0) for a in left]))
+    assert sorted(edited) == [RunKey("a", 1), RunKey("a", 2)]
     sync.close()
     store.close()
 

@@ -94,7 +94,7 @@ class DirectoryKeeper:
     def step(self, keep: str, studies: Iterable[str], limit: int = MAX_RUNS) -> bool:
         """Pack or remove the directories of up to ``limit`` runs; return whether some remain.
 
-        Log what cannot be packed or removed, and leave it. Blocks.
+        Log and leave the directories that cannot be packed or removed. Blocks.
         """
         self._search(studies)
         with contextlib.closing(Session(self._store.database)) as session:

@@ -47,7 +47,7 @@ class Work(Protocol):
 
 
 class _Queues:
-    """The open work: what is quick first. Threads and the event loop share it."""
+    """The open work, quick work first. Threads and the event loop share it."""
 
     def __init__(self) -> None:
         self._quick: deque[Work] = deque()
@@ -143,7 +143,7 @@ class ConditionRunner:
         self._queues.add_long(work)
 
     def start(self) -> None:
-        """Begin with the work, unless it is going on."""
+        """Begin with the work, unless it is running."""
         if not self._running and not self._tasks.ending:
             self._running = True
             self._tasks.start(self._run, "the conditions")

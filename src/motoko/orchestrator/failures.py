@@ -99,7 +99,7 @@ class FailureTracker:
                     self._new.pop(record.key, None)
 
     def read_earlier(self, session: Session, changes: ChangeSet) -> list[RunRecord]:
-        """Return the failed runs of which no change may have told, in a thread.
+        """Return the failed runs that no change may have reported, in a thread.
 
         They are read for the error handlers only: at the start, and after lost notices.
         """

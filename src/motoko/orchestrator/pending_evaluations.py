@@ -53,8 +53,8 @@ class Evaluated:
 class Evaluation:
     """The condition of an event for a study, and the runs for which it must be evaluated.
 
-    ``alone``: in a task of its own, because it is async. ``overrides``: while an evaluation for all
-    runs is going on, newer results of single runs.
+    ``alone``: in a task of its own, because it is async. ``overrides``: newer results of single
+    runs during an evaluation for all runs.
     """
 
     def __init__(self, event: str, study: str, kind: ConditionKind, *, alone: bool) -> None:

@@ -1,4 +1,4 @@
-"""The directories of runs, listed: what a pack is to hold, and what may be removed afterwards."""
+"""List the directories of runs: the files to pack, and those that may be removed afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The paths of a directory: what a pack is to hold, and what may be removed afterwards."""
+    """The paths of a directory: those to pack, and those that may be removed afterwards."""
 
     name: str  # below the root of the run directories
     entries: tuple[Entry, ...]

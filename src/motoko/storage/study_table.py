@@ -182,10 +182,7 @@ class StudyTable:
         id_max: int | None = None,
     ) -> list[int]:
         """Return the ids of one run name (None: of all) in these states, ascending."""
-        if states is not None:
-            sets = self.id_sets("states", states, run_name)
-        else:
-            sets = self.id_sets("lifecycles", lifecycles, run_name)
+        sets = self._sets_in(run_name, states, lifecycles)
         for ids in sets:
             prefetch_range(ids, *((id_min, id_max) if len(sets) == 1 else (None, None)))
         found = sets[0] if len(sets) == 1 else multiunion(sets)
@@ -201,12 +198,20 @@ class StudyTable:
         id_max: int | None = None,
     ) -> Iterator[int]:
         """Yield what ``ids`` returns, loading as little as possible; change no run meanwhile."""
-        if states is not None:
-            sets = self.id_sets("states", states, run_name)
-        else:
-            sets = self.id_sets("lifecycles", lifecycles, run_name)
+        sets = self._sets_in(run_name, states, lifecycles)
         streams = [stream_keys(ids, id_min, id_max) for ids in sets]
         return streams[0] if len(streams) == 1 else merge(*streams)
+
+    def _sets_in(
+        self,
+        run_name: str | None,
+        states: Iterable[str] | None,
+        lifecycles: Iterable[str] | None,
+    ) -> list[Any]:
+        """Return the sets of ids in these states as shown if given, else in these lifecycles."""
+        if states is not None:
+            return self.id_sets("states", states, run_name)
+        return self.id_sets("lifecycles", lifecycles, run_name)
 
     def id_sets(self, index: str, names: Iterable[str] | None, run_name: str | None) -> list[Any]:
         """Return the sets of ids under these names of an index, for one run name or all."""
