@@ -15,7 +15,7 @@ from motoko.launcher.services import Services
 from motoko.operations import execute as execute_operation
 from motoko.operations.signals import SignalHandler
 from motoko.storage.database import Database
-from motoko.storage.leases import Lease
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
 from motoko.testing.fake_launcher import FakeLauncher, failing

@@ -13,7 +13,7 @@ import pytest
 from motoko.core.changes import RecordFiring
 from motoko.core.records import RunKey
 from motoko.operations.usage import running_orchestrators, stalled_orchestrators
-from motoko.storage.leases import OrchestratorReport
+from motoko.storage.orchestrator_leases import OrchestratorReport
 from motoko.storage.session import run_transaction
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell, small_workflow, wait_until

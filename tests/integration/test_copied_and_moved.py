@@ -22,7 +22,7 @@ from motoko.server.lifecycle import is_responding
 from motoko.server.state_dir import StateDir
 from motoko.server.state_dir_guard import StateDirGuard
 from motoko.storage.database import Database
-from motoko.storage.leases import Lease
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
 from motoko.storage.store import WorkflowStore

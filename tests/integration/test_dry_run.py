@@ -17,7 +17,7 @@ from motoko.operations.dry_run import RunPlan, plan_execution
 from motoko.operations.signals import SignalHandler
 from motoko.server.safe_file import SafeFileStorage
 from motoko.storage.database import Database
-from motoko.storage.leases import Lease, live_orchestrators
+from motoko.storage.orchestrator_leases import Lease, live_orchestrators
 from motoko.storage.schema import write_database
 from motoko.testing.fake_launcher import failing
 from motoko.workflow import Workflow

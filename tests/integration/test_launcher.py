@@ -22,7 +22,7 @@ from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
 from motoko.server.lifecycle import is_responding
 from motoko.storage.commit import run_transaction
-from motoko.storage.leases import ORCHESTRATOR
+from motoko.storage.orchestrator_leases import ORCHESTRATOR
 from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:

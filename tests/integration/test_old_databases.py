@@ -22,7 +22,7 @@ from motoko.server.state_dir import StateDir
 from motoko.storage import compaction, run_store, schema
 from motoko.storage.compaction import compact_study
 from motoko.storage.consistency import check_firings, check_study
-from motoko.storage.leases import Lease
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run, empty_database
@@ -76,7 +76,7 @@ def check_contents(session: Session) -> None:
     assert {name: tables.variable(None, name) for name in VARIABLES} == VARIABLES
     assert tables.variable("first", "rounds") == 2
     assert tables.open_firings("first") == [("first", "main.join", "k2")]
-    assert tables.once_records("first", "main.join") == [("add", 1), ("mult", 1)]
+    assert list(tables.once_records("first", "main.join")) == [("add", 1), ("mult", 1)]
     lease = tables.lease("orchestrator:first")
     assert lease["token"] == "t"
 

@@ -31,7 +31,7 @@ from motoko.errors import (
 from motoko.orchestrator.main_scope import MainScope
 from motoko.storage import commit, query, session
 from motoko.storage.database import Database
-from motoko.storage.leases import Lease
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
 from motoko.storage.study_table import StudyTable

@@ -13,7 +13,7 @@ import pytest
 
 from motoko.operations.history import unregistered_firings
 from motoko.storage.database import Database
-from motoko.storage.leases import (
+from motoko.storage.orchestrator_leases import (
     Lease,
     OrchestratorReport,
     StallReport,

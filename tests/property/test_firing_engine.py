@@ -17,7 +17,7 @@ pytestmark = pytest.mark.property
 
 POLL = 2.0
 STUDIES = ("mult", "add")
-KEYS = [RunKey("mult", 1), RunKey("mult", 2), RunKey("add", 1)]
+KEYS = [RunKey("mult", 1), RunKey("mult", 2), RunKey("mult", 64), RunKey("add", 1)]
 EVENTS = ("a", "b")
 
 events = st.sampled_from(EVENTS)

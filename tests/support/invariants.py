@@ -106,7 +106,7 @@ def _firings(tables: Tables, run_name: str, once: Collection[str]) -> list[str]:
             runs = [f"{study}.{number}" for study, number in firing["runs"]]
             done.update((event, run) for run in runs or [""])
     for (event, run), times in done.items():
-        if times > 1 and (_has_name(event, once) or tables.once_records(run_name, event)):
+        if times > 1 and (_has_name(event, once) or any(tables.once_records(run_name, event))):
             wrong.append(f"event {event}, once for each run, was done {times} times for {run!r}")
     return wrong
 

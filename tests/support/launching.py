@@ -18,7 +18,7 @@ from motoko.runtime.processes import ProcessIdentity, signal_group
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage.consistency import check_study
-from motoko.storage.leases import live_launchers
+from motoko.storage.launcher_leases import live_launchers
 from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore

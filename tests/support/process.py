@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
+from motoko.core.run_sets import RunSet
 from motoko.launcher import compactor, composition, launcher
 from motoko.launcher.executors.batch import executor
 from motoko.orchestrator import event_dispatcher
 from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory
-from motoko.storage import compaction, leases, run_store
+from motoko.storage import compaction, leases, orchestrator_leases, run_store
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_committer
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def no_fence() -> None:
     """Commit although another process holds the lease."""
     Session._check_guard = lambda self: None  # type: ignore[method-assign]
-    leases.Lease._renew = lambda self, tables: None  # type: ignore[method-assign]
+    orchestrator_leases.Lease._renew = lambda self, tables: None  # type: ignore[method-assign]
 
 
 def no_once() -> None:
@@ -41,7 +42,7 @@ def no_once() -> None:
 
     def forgetful(*args: Any) -> FiringHistory:
         history = load(*args)
-        return FiringHistory(history.event, history.open_firings, [], False)
+        return FiringHistory(history.event, history.open_firings, RunSet(), False)
 
     vars(event_dispatcher)["load_history"] = forgetful
 
@@ -87,8 +88,9 @@ def use_small_blocks() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one of Motoko's processes."""
-    seconds = float(os.environ.get("MOTOKO_TEST_LEASE", leases.LEASE_SECONDS))
-    leases.LEASE_SECONDS, leases.RENEW_SECONDS = seconds, seconds / 3  # type: ignore[misc]
+    seconds = float(os.environ.get("MOTOKO_TEST_LEASE", orchestrator_leases.LEASE_SECONDS))
+    orchestrator_leases.LEASE_SECONDS = seconds  # type: ignore[misc]
+    leases.RENEW_SECONDS = seconds / 3  # type: ignore[misc]
     mutant = os.environ.get("MOTOKO_TEST_MUTANT")
     if mutant:
         MUTANTS[mutant]()

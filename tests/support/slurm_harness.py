@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.launcher.control import running_launchers
 from motoko.launcher.executors.batch.submission_files import memberships, read_submission
-from motoko.storage.leases import machine_names
+from motoko.storage.launcher_leases import machine_names
 from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:

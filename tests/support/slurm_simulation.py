@@ -31,8 +31,8 @@ from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.ports import COMMAND_SECONDS, CommandResult, Runtime
-from motoko.storage import leases
 from motoko.storage.commit import run_transaction
+from motoko.storage.launcher_leases import machine_names
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 from motoko.testing.fake_scheduler.cluster import PENDING, RUNNING, SUSPENDED, Cluster
@@ -229,7 +229,7 @@ class Simulation:
     def _new(self) -> Launcher:
         options = LauncherOptions(
             studies=(STUDY,),
-            served=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
+            served=ServedQueue(frozenset({BASH, SLURM}), machine_names(None)),
             capacities={BASH: Capacity(4), SLURM: Capacity(1000)},
             limits=QueueLimits(array_size=self.random.choice((1, 4, 40)), submit_rate=1e9),
             defaults={STUDY: {"generator": SLURM}},

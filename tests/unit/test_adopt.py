@@ -17,7 +17,7 @@ from motoko.errors import ConflictError, LeaseHeld, ParameterError, StateError
 from motoko.operations.adopt import adopt, plan_adoption
 from motoko.operations.bulk_edit import RunSelection
 from motoko.storage.consistency import check_tables
-from motoko.storage.leases import Lease
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 from motoko.testing.memory import empty_database, finish_run

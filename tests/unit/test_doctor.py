@@ -44,7 +44,7 @@ from motoko.orchestrator.run_ends import EndKind, RunEnd
 from motoko.runtime.file_system import Space, WriteProbe
 from motoko.runtime.processes import Liveness
 from motoko.server.file_integrity import TornTail
-from motoko.storage.leases import LauncherReport
+from motoko.storage.launcher_leases import LauncherReport
 from motoko.version import __version__
 
 if TYPE_CHECKING:

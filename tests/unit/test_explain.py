@@ -13,7 +13,7 @@ from motoko.core.edits import Cancel, Claim, EndAttempt, SetReason
 from motoko.core.records import RunKey, RunRecord
 from motoko.core.states import Lifecycle
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
-from motoko.storage.leases import LauncherRegistration, LauncherReport, launcher_report
+from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport, launcher_report
 from motoko.storage.session import Session
 from motoko.testing import memory_store, study_config
 

@@ -25,7 +25,7 @@ from motoko.operations import holds as operations
 from motoko.operations.bulk_edit import RunSelection
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.orchestrator import unserved_runs
-from motoko.storage.leases import LauncherRegistration, LauncherReport
+from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
 from motoko.storage.session import Session
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.testing.memory import add_run, eventually, memory_store, study_config

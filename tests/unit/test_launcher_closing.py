@@ -18,7 +18,7 @@ from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.commands import SystemCommandRunner
-from motoko.storage import leases
+from motoko.storage.launcher_leases import machine_names
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 
@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> Iterator[WorkflowStore]:
 def make_launcher(store: WorkflowStore) -> Launcher:
     options = LauncherOptions(
         studies=("s",),
-        served=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
+        served=ServedQueue(frozenset({BASH, SLURM}), machine_names(None)),
         capacities={BASH: Capacity(1), SLURM: Capacity(1)},
         defaults={"s": {"generator": BASH}},
         safety_poll=NEVER,

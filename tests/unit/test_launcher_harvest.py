@@ -24,7 +24,7 @@ from motoko.launcher.harvest import (
     fold_records,
     read_updates,
 )
-from motoko.storage.leases import LauncherRegistration
+from motoko.storage.launcher_leases import LauncherRegistration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 

@@ -19,7 +19,7 @@ from motoko.launcher.preparation import environment
 from motoko.launcher.source_files import ScriptFile
 from motoko.runtime.processes import ProcessIdentity
 from motoko.storage.commit import run_transaction
-from motoko.storage.leases import (
+from motoko.storage.launcher_leases import (
     LauncherRegistration,
     LauncherReport,
     change_launcher,

@@ -12,8 +12,8 @@ import pytest
 
 from motoko.errors import LeaseHeld
 from motoko.orchestrator.loop_monitor import LoopBlockMonitor
-from motoko.storage import leases
-from motoko.storage.leases import Lease
+from motoko.storage import leases, orchestrator_leases
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.session import Session, run_transaction
 from motoko.testing import memory_store
 
@@ -37,7 +37,7 @@ async def test_a_lease_is_renewed_while_the_loop_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
-    monkeypatch.setattr(leases, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(orchestrator_leases, "CHECK_SECONDS", 0.01)
     store = memory_store({}, directory=tmp_path)
     session = Session(store.database)
     mine = Lease(store, "a")

@@ -27,7 +27,7 @@ from motoko.launcher.store_sync import StoreSync
 from motoko.runtime import processes
 from motoko.runtime.ports import CommandResult, Runtime
 from motoko.storage.consistency import check_tables
-from motoko.storage.leases import LauncherRegistration
+from motoko.storage.launcher_leases import LauncherRegistration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 

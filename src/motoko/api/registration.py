@@ -1,4 +1,4 @@
-"""Convert the arguments of registration calls to actions and error handlers."""
+"""Register actions and error handlers: the arguments of the calls are checked and converted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from motoko.orchestrator.actions import (
     check_callback,
     code_digest,
     condition_kind,
+    is_no_param_func,
     is_run_filter,
+    is_workflow_filter,
     no_action,
 )
 from motoko.orchestrator.failures import ErrorHandler
@@ -24,12 +26,81 @@ if TYPE_CHECKING:
 
     from motoko.api.task_manager import TaskManager
     from motoko.core.constraints import Constraint
-    from motoko.orchestrator.actions import EventCallback, EventCondition
+    from motoko.orchestrator.actions import ActionRegistry, EventCallback, EventCondition
+    from motoko.orchestrator.awaiting import AwaitContext
 
 logger = logging.getLogger("motoko.api.workflow")
 
 
-def build_action(
+class ActionRegistration:
+    """The registered actions and error handlers of a workflow."""
+
+    context: AwaitContext
+    task_managers: dict[str, TaskManager]
+
+    def __init__(self) -> None:
+        self.actions: ActionRegistry = {}
+        self._error_handlers: list[ErrorHandler] = []
+
+    def task_manager(self, study: str) -> TaskManager:
+        """Return the task manager of a study or alias."""
+        raise NotImplementedError
+
+    def add_action(
+        self,
+        event_name: str,
+        task: str = ALL,
+        event: EventCondition = None,
+        get_params: Callable[[], Any] | None = None,
+        f: EventCallback | None = None,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Register an action and the condition under which it fires.
+
+        ``event`` is a constraint or a list of them, ``f(run, job)``, ``f(workflow, task_manager)``
+        or ``f()``. With ``once``, at most one firing per run completes. The action replaces an
+        earlier one with the same task and name. Raise EventError or ConstraintError.
+        """
+        managers = self._managers_of(task)
+        action = _build_action(event_name, task, managers, event, f, get_params, once=once)
+        self.actions.setdefault(action.task, {})[event_name] = action
+        if self.context.execution is not None:
+            self.context.execution.register(action)
+
+    def _managers_of(self, task: str) -> list[TaskManager]:
+        return [*self.task_managers.values()] if task == ALL else [self.task_manager(task)]
+
+    def add_error_handler(
+        self,
+        event: EventCondition = "state = FAILED",
+        f: EventCallback = no_action,
+        *,
+        task: str = ALL,
+        get_params: Callable[[], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register a function that is called with unhandled failed runs.
+
+        The default condition selects every failure. After the handlers the workflow ends and
+        ``execute`` raises. ``task`` and ``get_params`` are as in ``add_action``. ``kwargs`` are
+        passed to ``f``, with ``workflow`` and ``runs``.
+        """
+        handler = _build_error_handler(self._managers_of(task), event, f, get_params, kwargs)
+        if self.context.execution is not None:
+            self.context.execution.failures.add_handler(handler)
+        else:
+            self._error_handlers.append(handler)
+
+    is_run_filter = staticmethod(is_run_filter)
+    is_workflow_filter = staticmethod(is_workflow_filter)
+    is_no_param_func = staticmethod(is_no_param_func)
+
+    def _registered(self) -> list[Action]:
+        return [action for group in self.actions.values() for action in group.values()]
+
+
+def _build_action(
     name: str,
     task: str,
     managers: Sequence[TaskManager],
@@ -56,7 +127,7 @@ def build_action(
     )
 
 
-def build_error_handler(
+def _build_error_handler(
     managers: Sequence[TaskManager],
     condition: EventCondition,
     callback: EventCallback,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from motoko.api.lifecycle import WorkflowLifecycle
-from motoko.api.registration import build_action, build_error_handler
+from motoko.api.registration import ActionRegistration
 from motoko.api.task_manager import TaskManager
 from motoko.api.transaction import Transaction
 from motoko.api.variables import Variables, WorkflowVars
@@ -26,14 +26,8 @@ from motoko.errors import (
 from motoko.orchestrator.actions import (
     ALL,
     Action,
-    ActionRegistry,
     EventCallback,
-    EventCondition,
     check_callback,
-    is_no_param_func,
-    is_run_filter,
-    is_workflow_filter,
-    no_action,
 )
 from motoko.orchestrator.awaiting import AwaitContext
 from motoko.orchestrator.loading import load_function, load_module
@@ -47,12 +41,11 @@ if TYPE_CHECKING:
 
     from motoko.handles.run import Run
     from motoko.orchestrator.execution import WorkflowExecution
-    from motoko.orchestrator.failures import ErrorHandler
     from motoko.runtime.ports import Runtime
     from motoko.storage.database import Database
 
 
-class Workflow(WorkflowLifecycle):
+class Workflow(ActionRegistration, WorkflowLifecycle):
     """Studies, an orchestrator and their state, described by a ``motoko.yaml``.
 
     ``workflow.<name>`` is the task manager of a study or alias. Set ``run_name`` before creating
@@ -74,7 +67,8 @@ class Workflow(WorkflowLifecycle):
         dry_run: bool = False,
         runtime: Runtime = SYSTEM,
     ) -> None:
-        super().__init__(is_managed=not (read_only or look or database))
+        ActionRegistration.__init__(self)
+        WorkflowLifecycle.__init__(self, is_managed=not (read_only or look or database))
         self.config = load_workflow(Path(filename), tolerant=tolerant)
         self.config_path = str(self.config.path)
         self.directory = str(self.config.directory)
@@ -99,8 +93,6 @@ class Workflow(WorkflowLifecycle):
         self.orchestrator_script: str = self.config.orchestrator
         self.orchestrator_function: Callable[..., Awaitable[Any]] | None = None
         self._orchestrator_module: Any = None
-        self.actions: ActionRegistry = {}
-        self._error_handlers: list[ErrorHandler] = []
         self._run_name: str | None = None
         self._run_vars: dict[str, Variables] = {}
         self._vars = WorkflowVars(str(self.store.state.database), store=self.store)
@@ -218,58 +210,6 @@ class Workflow(WorkflowLifecycle):
             self._orchestrator_module = load_module(self.config)
         return self._orchestrator_module
 
-    # -- events ----------------------------------------------------------------------------
-
-    def add_action(
-        self,
-        event_name: str,
-        task: str = ALL,
-        event: EventCondition = None,
-        get_params: Callable[[], Any] | None = None,
-        f: EventCallback | None = None,
-        *,
-        once: bool = False,
-    ) -> None:
-        """Register an action and the condition under which it fires.
-
-        ``event`` is a constraint or a list of them, ``f(run, job)``, ``f(workflow, task_manager)``
-        or ``f()``. With ``once``, at most one firing per run completes. The action replaces an
-        earlier one with the same task and name. Raise EventError or ConstraintError.
-        """
-        managers = self._managers_of(task)
-        action = build_action(event_name, task, managers, event, f, get_params, once=once)
-        self.actions.setdefault(action.task, {})[event_name] = action
-        if self.context.execution is not None:
-            self.context.execution.register(action)
-
-    def _managers_of(self, task: str) -> list[TaskManager]:
-        return [*self.task_managers.values()] if task == ALL else [self.task_manager(task)]
-
-    def add_error_handler(
-        self,
-        event: EventCondition = "state = FAILED",
-        f: EventCallback = no_action,
-        *,
-        task: str = ALL,
-        get_params: Callable[[], Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Register a function that is called with unhandled failed runs.
-
-        The default condition selects every failure. After the handlers the workflow ends and
-        ``execute`` raises. ``task`` and ``get_params`` are as in ``add_action``. ``kwargs`` are
-        passed to ``f``, with ``workflow`` and ``runs``.
-        """
-        handler = build_error_handler(self._managers_of(task), event, f, get_params, kwargs)
-        if self.context.execution is not None:
-            self.context.execution.failures.add_handler(handler)
-        else:
-            self._error_handlers.append(handler)
-
-    is_run_filter = staticmethod(is_run_filter)
-    is_workflow_filter = staticmethod(is_workflow_filter)
-    is_no_param_func = staticmethod(is_no_param_func)
-
     # -- execution -------------------------------------------------------------------------
 
     def execute(self, **params: Any) -> None:
@@ -350,9 +290,6 @@ class Workflow(WorkflowLifecycle):
     async def check_events(self, **params: Any) -> None:
         """Evaluate all registered events once, and wait for their firings."""
         await self._check(self._registered(), params)
-
-    def _registered(self) -> list[Action]:
-        return [action for group in self.actions.values() for action in group.values()]
 
     async def check_event(
         self, event_name: str, task_manager_name: str = ALL, **params: Any

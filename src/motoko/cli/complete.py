@@ -166,7 +166,7 @@ def run_names(directory: Path, prefix: str = "") -> list[str]:
     """Return the run names with runs or orchestrators."""
 
     def query(tables: Tables) -> Iterable[str]:
-        from motoko.storage.leases import run_names as executed
+        from motoko.storage.orchestrator_leases import run_names as executed
 
         found = {name for study in tables.study_names() for name in tables.study(study).run_names()}
         return sorted(found | set(executed(tables)))
@@ -203,8 +203,8 @@ def events(directory: Path, prefix: str = "") -> list[str]:
     """Return the names of the events that fired or are registered."""
 
     def query(tables: Tables) -> Iterable[str]:
-        from motoko.storage.leases import orchestrator_report
-        from motoko.storage.leases import run_names as executed
+        from motoko.storage.orchestrator_leases import orchestrator_report
+        from motoko.storage.orchestrator_leases import run_names as executed
 
         registered = (orchestrator_report(tables, name).events or () for name in executed(tables))
         found = {event for names in registered for event in names}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from motoko.operations.run_details import AttemptDetails, RunDetails
     from motoko.orchestrator.run_ends import RunEnd
     from motoko.server.file_integrity import TornTail
-    from motoko.storage.leases import StallReport
+    from motoko.storage.orchestrator_leases import StallReport
 
 
 def text_of(content: Mapping[str, Any]) -> str:

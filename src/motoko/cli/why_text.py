@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from motoko.core.reason_groups import ReasonGroup
     from motoko.operations.orchestrator_facts import OrchestratorFacts
     from motoko.operations.why import Answer, AwaitedRun
-    from motoko.storage.leases import LeaseHolder
+    from motoko.storage.orchestrator_leases import LeaseHolder
 
 INDENT: Final = 12  # columns of a caption
 LINE: Final = 500  # characters of a reason

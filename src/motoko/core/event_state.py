@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from motoko.core.run_sets import RunSet
+
 if TYPE_CHECKING:
     from motoko.core.cooldowns import Cooldown
     from motoko.core.records import RunKey
@@ -51,13 +53,13 @@ class EventState:
 
     event: EventSpec
     order: int
-    matching: set[RunKey] = field(default_factory=set)
+    matching: RunSet = field(default_factory=RunSet)
     selected: dict[str, set[RunKey]] = field(default_factory=dict)
     true_for: set[str] = field(default_factory=set)
     busy: set[RunKey] = field(default_factory=set)
     busy_without_runs: bool = False
     cooldowns: dict[RunKey | str, Cooldown] = field(default_factory=dict)
-    done: set[RunKey] = field(default_factory=set)
+    done: RunSet = field(default_factory=RunSet)
     done_without_runs: bool = False
     fired: int = 0
     unchecked: set[RunKey] = field(default_factory=set)

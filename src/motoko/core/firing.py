@@ -14,13 +14,16 @@ The work per call depends on what changed, not on the numbers of events and of m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from motoko.core.cooldowns import Cooldown, CooldownQueue
 from motoko.core.event_state import ConditionKind, EventSpec, EventState, WriteSet
+from motoko.core.run_sets import Holders, RunSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from motoko.core.records import RunKey
 
@@ -45,7 +48,7 @@ class FiringEngine:
         self._states: dict[str, EventState] = {}
         self._count = 0
         self._changed: set[str] = set()  # events, since the last call of `pop_due`
-        self._holders: dict[RunKey, tuple[str, ...]] = {}  # the events that hold a run
+        self._holders = Holders()
         self._queue = CooldownQueue()
         self._cooling: dict[bool, set[str]] = {True: set(), False: set()}  # by: is a constraint
 
@@ -60,7 +63,7 @@ class FiringEngine:
             new.fired, new.version = old.fired, old.version
         self._states[event.name] = new
         if old is not None:
-            self._release(new, old.matching | old.done)
+            self._release(new, chain(old.matching, old.done))
         self._mark(new)
 
     def events(self) -> list[EventSpec]:
@@ -89,40 +92,27 @@ class FiringEngine:
         The latter fired and still hold.
         """
         state = self._states[name]
-        cooling = 0 if state.done_without_runs else len(state.cooldowns.keys() - state.done)
-        return len(state.busy) + state.busy_without_runs, cooling
+        cooling = [trigger for trigger in state.cooldowns if trigger not in state.done]
+        number = 0 if state.done_without_runs else len(cooling)
+        return len(state.busy) + state.busy_without_runs, number
 
-    def matching(self, name: str) -> set[RunKey]:
+    def matching(self, name: str) -> AbstractSet[RunKey]:
         """Return the runs that matched the event's condition at its last evaluation."""
         return self._states[name].matching
 
     def selects(self, key: RunKey) -> bool:
         """Return whether an event selects this run, is firing with it, or is done with it."""
-        return key in self._holders
+        return bool(self._holders.names(key))
 
     def _mark(self, state: EventState) -> None:
         state.version += 1
         self._changed.add(state.event.name)
 
-    def _hold(self, state: EventState, keys: Iterable[RunKey]) -> None:
-        """Record that an event holds these runs."""
-        alone = (state.event.name,)  # one object for many runs
-        for key in keys:
-            holders = self._holders.get(key)
-            if holders is None:
-                self._holders[key] = alone
-            elif alone[0] not in holders:
-                self._holders[key] = holders + alone
-
     def _release(self, state: EventState, keys: Iterable[RunKey]) -> None:
         """Record that an event no longer holds these runs, if so."""
         for key in keys:
-            holders = self._holders.get(key, ())
-            if state.event.name in holders and not state.holds(key):
-                if len(holders) == 1:
-                    del self._holders[key]
-                else:
-                    self._holders[key] = tuple(n for n in holders if n != state.event.name)
+            if not state.holds(key):
+                self._holders.discard(state.event.name, key)
 
     # -- notices ---------------------------------------------------------------------------
 
@@ -131,10 +121,10 @@ class FiringEngine:
     ) -> None:
         """Record the stored ``once`` firings: their runs, and whether one had no runs."""
         state = self._states[name]
-        new = set(keys)
-        state.done |= new
+        new = RunSet(keys)
+        state.done.update(new)
         state.done_without_runs = state.done_without_runs or without_runs
-        self._hold(state, new)
+        self._holders.add(name, new)
 
     def update_matches(
         self, name: str, evaluated: Iterable[RunKey] | str, matching: set[RunKey]
@@ -152,7 +142,7 @@ class FiringEngine:
         """Record which of all events with constraints each evaluated run satisfies."""
         for key, names in satisfied.items():
             known = {name for name in names if name in self._states}
-            for name in self._holders.get(key, ()):
+            for name in self._holders.names(key):
                 state = self._states[name]
                 if name not in known and state.event.kind is ConditionKind.CONSTRAINT:
                     self._deselect(state, (key,))
@@ -162,9 +152,9 @@ class FiringEngine:
     def _select(self, state: EventState, keys: Iterable[RunKey]) -> None:
         new = {key for key in keys if key not in state.matching}
         if new:
-            state.matching |= new
+            state.matching.update(new)
             state.unchecked |= new
-            self._hold(state, new)
+            self._holders.add(state.event.name, new)
             self._mark(state)
 
     def _deselect(self, state: EventState, keys: Iterable[RunKey]) -> None:
@@ -190,7 +180,7 @@ class FiringEngine:
         """End the cooldowns of triggers that read what a commit wrote, except its own."""
         studies = {key.study for key in written.runs}
         for key in written.runs:
-            for name in self._holders.get(key, ()):
+            for name in self._holders.names(key):
                 state = self._states[name]
                 if state.event.kind is ConditionKind.CONSTRAINT:
                     self._end_cooldowns(state, (key,), written, studies)
@@ -257,7 +247,8 @@ class FiringEngine:
             return
         self._mark(state)
         state.busy.difference_update(firing.runs)
-        for selected in (state.matching, *state.selected.values()):
+        state.matching.difference_update(firing.runs)
+        for selected in state.selected.values():
             selected.difference_update(firing.runs)
         state.fired -= 1
         if firing.study is not None:
@@ -296,7 +287,7 @@ class FiringEngine:
         state.fired += 1
         state.version += 1
         state.busy.update(runs)
-        self._hold(state, runs)
+        self._holders.add(state.event.name, runs)
         state.busy_without_runs = state.busy_without_runs or study is not None
         return Firing(state.event.name, self._count, runs, study)
 

@@ -28,7 +28,7 @@ from motoko.launcher.start_notes import StartNotes
 from motoko.runtime.commands import SystemCommandRunner
 from motoko.runtime.ports import SYSTEM
 from motoko.server.state_dir import StateDir
-from motoko.storage.leases import LauncherRegistration, machine_names
+from motoko.storage.launcher_leases import LauncherRegistration, machine_names
 from motoko.storage.run_directory_owner import claim_run_directories
 from motoko.storage.store import WorkflowStore, runs_directory
 

@@ -32,7 +32,7 @@ from motoko.runtime.processes import (
     signal_process,
     terminate,
 )
-from motoko.storage.leases import machine_names
+from motoko.storage.launcher_leases import machine_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

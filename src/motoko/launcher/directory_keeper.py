@@ -18,7 +18,7 @@ from motoko.core.records import RunKey
 from motoko.errors import MotokoError
 from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
 from motoko.runtime.packs import MAX_RUNS
-from motoko.storage.leases import live_orchestrators
+from motoko.storage.orchestrator_leases import live_orchestrators
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 

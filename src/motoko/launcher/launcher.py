@@ -24,7 +24,8 @@ from motoko.launcher.recovery import Recovery
 from motoko.launcher.store_sync import StoreSync
 from motoko.runtime.completion import to_completion
 from motoko.storage import leases
-from motoko.storage.leases import ORCHESTRATOR, LauncherReport
+from motoko.storage.launcher_leases import LauncherReport
+from motoko.storage.orchestrator_leases import ORCHESTRATOR
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_committer, run_in_thread
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from motoko.launcher.executors.base import ExecutorSet
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.feed import CommitNotice
-    from motoko.storage.leases import LauncherRegistration
+    from motoko.storage.launcher_leases import LauncherRegistration
     from motoko.storage.store import WorkflowStore
 
     ServedConfig: TypeAlias = "tuple[Mapping[str, StudyConfig], LauncherOptions]"

@@ -23,10 +23,17 @@ from motoko.launcher.attempts import Attempt
 from motoko.launcher.claiming import ClaimPlan, choose_claims, most_claims
 from motoko.runtime import fault_points
 from motoko.runtime.processes import host, predates_boot
-from motoko.storage import leases
 from motoko.storage.commit import run_transaction
+from motoko.storage.launcher_leases import (
+    change_launcher,
+    fence,
+    register_launcher,
+    registered_launchers,
+    renew_launcher,
+)
+from motoko.storage.leases import LeaseGuard
 from motoko.storage.schema import create_tables
-from motoko.storage.session import LeaseGuard, Session
+from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.launcher.attempts import PendingUpdates
     from motoko.launcher.claiming import Capacity, Load, ServedQueue
-    from motoko.storage.leases import LauncherRegistration, LauncherReport
+    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
@@ -94,14 +101,14 @@ class StoreSync:
         """Acquire the lease; LauncherError if another launcher serves the same runs."""
         self._create_tables(self._me.studies)
         now = self._store.steady()
-        self._transact(lambda tables: leases.register_launcher(tables, self._me, now, report))
+        self._transact(lambda tables: register_launcher(tables, self._me, now, report))
         guard = LeaseGuard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)
 
     def renew(self, report: LauncherReport | None = None) -> None:
         """Renew the lease; Fenced if another launcher has replaced this one."""
         now = self._store.steady()
-        self._transact(lambda tables: leases.renew_launcher(tables, self._me, now, report))
+        self._transact(lambda tables: renew_launcher(tables, self._me, now, report))
 
     def reconfigure(
         self,
@@ -113,7 +120,7 @@ class StoreSync:
         """Apply a changed configuration; return the registration with the studies served."""
         self._create_tables(me.studies)
         now = self._store.steady()
-        self._me = self._transact(lambda tables: leases.change_launcher(tables, me, now, report))
+        self._me = self._transact(lambda tables: change_launcher(tables, me, now, report))
         self._capacities, self._defaults = capacities, defaults
         return self._me
 
@@ -301,12 +308,10 @@ class StoreSync:
         owners = {record.launcher or "" for record, _ in found} - {self._me.name}
         restarted = {
             launcher.name
-            for launcher in leases.registered_launchers(self.session.tables)
+            for launcher in registered_launchers(self.session.tables)
             if predates_boot(launcher.identity)
         }
-        gone = {
-            owner for owner in owners if self._transact(partial(leases.fence, name=owner, now=now))
-        }
+        gone = {owner for owner in owners if self._transact(partial(fence, name=owner, now=now))}
         self.session.refresh()
         return [
             (self._attempt(self.session.run(record.key), options), record.launcher in restarted)
@@ -318,7 +323,7 @@ class StoreSync:
         """Return the launchers with leases, and those that own active attempts."""
         self.session.refresh()
         tables = self.session.tables
-        names = {launcher.name for launcher in leases.registered_launchers(tables)}
+        names = {launcher.name for launcher in registered_launchers(tables)}
         for study in tables.study_names():
             names.update(record.launcher or "" for record in _active_records(tables, study))
         return names

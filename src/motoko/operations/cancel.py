@@ -12,7 +12,7 @@ from motoko.launcher.control import running_launchers, start_launcher, stop_laun
 from motoko.launcher.workflow_users import services_lock
 from motoko.operations import bulk_edit
 from motoko.operations.explain import LauncherCoverage
-from motoko.storage.leases import machine_names
+from motoko.storage.launcher_leases import machine_names
 from motoko.storage.query import existing_records
 
 if TYPE_CHECKING:

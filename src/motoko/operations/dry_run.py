@@ -15,7 +15,7 @@ from motoko.operations import bulk_edit
 from motoko.operations.execute import execute
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
-from motoko.storage.leases import ORCHESTRATOR
+from motoko.storage.orchestrator_leases import ORCHESTRATOR
 from motoko.storage.query import existing_records
 from motoko.storage.schema import create_tables
 from motoko.storage.tables import Tables

@@ -22,7 +22,7 @@ from motoko.core.reasons import (
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, NoDatabaseError
 from motoko.operations.reason_text import reason_text
-from motoko.storage.leases import launcher_report, live_launchers
+from motoko.storage.launcher_leases import launcher_report, live_launchers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from motoko.config import WorkflowSettings
     from motoko.core.records import RunRecord
-    from motoko.storage.leases import LauncherRegistration, LauncherReport
+    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 

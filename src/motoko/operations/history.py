@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from motoko.core.records import RunKey
 from motoko.errors import UnknownNameError, suggestion
-from motoko.storage.leases import orchestrator_report, run_names
+from motoko.storage.orchestrator_leases import orchestrator_report, run_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

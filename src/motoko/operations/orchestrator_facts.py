@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from motoko.orchestrator.status_file import read_status
-from motoko.storage.leases import (
+from motoko.storage.orchestrator_leases import (
     ORCHESTRATOR,
     live_orchestrator,
     orchestrator_report,
@@ -16,7 +16,7 @@ from motoko.storage.leases import (
 if TYPE_CHECKING:
     from motoko.api.workflow import Workflow
     from motoko.core.orchestrator_status import OrchestratorStatus
-    from motoko.storage.leases import LeaseHolder, StallReport
+    from motoko.storage.orchestrator_leases import LeaseHolder, StallReport
     from motoko.storage.tables import Tables
 
 

@@ -16,14 +16,19 @@ from motoko.operations.usage import server_process
 from motoko.orchestrator.run_ends import RunEnd, last_ends
 from motoko.runtime.environment import environment_differences
 from motoko.server.file_integrity import TornTail, last_torn_tail
-from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
+from motoko.storage.orchestrator_leases import (
+    LeaseHolder,
+    StallReport,
+    live_orchestrators,
+    stall_reports,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
-    from motoko.storage.leases import LauncherRegistration
+    from motoko.storage.launcher_leases import LauncherRegistration
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
 

@@ -35,7 +35,7 @@ from motoko.runtime.processes import (
     wait_until_dead,
 )
 from motoko.server.lifecycle import is_hung, stop_server
-from motoko.storage.leases import live_launchers
+from motoko.storage.launcher_leases import live_launchers
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
-    from motoko.storage.leases import LeaseHolder
+    from motoko.storage.orchestrator_leases import LeaseHolder
     from motoko.storage.session import Session
 
 T = TypeVar("T")

@@ -11,7 +11,12 @@ from motoko.launcher.control import running_launchers
 from motoko.launcher.workflow_users import other_users
 from motoko.runtime.daemons import PidFile
 from motoko.server.lifecycle import is_responding
-from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
+from motoko.storage.orchestrator_leases import (
+    LeaseHolder,
+    StallReport,
+    live_orchestrators,
+    stall_reports,
+)
 from motoko.storage.schema import check_readable
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore

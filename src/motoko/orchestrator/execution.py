@@ -34,7 +34,7 @@ from motoko.orchestrator.status_file import StatusPublisher
 from motoko.orchestrator.task_supervisor import TaskSupervisor
 from motoko.runtime import fault_points
 from motoko.runtime.completion import to_completion
-from motoko.storage.leases import Lease
+from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.query import count_active_runs, query_in_thread
 from motoko.storage.scope import use_scope
 from motoko.storage.threads import run_in_thread

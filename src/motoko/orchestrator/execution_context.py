@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from motoko.orchestrator.status_file import StatusPublisher
     from motoko.orchestrator.task_supervisor import TaskSupervisor
     from motoko.runtime.ports import Clock
-    from motoko.storage.leases import Lease
+    from motoko.storage.orchestrator_leases import Lease
     from motoko.storage.store import WorkflowStore
 
 

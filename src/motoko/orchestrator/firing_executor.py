@@ -14,6 +14,7 @@ from motoko.core.firing import ConditionKind
 from motoko.core.reasons import EVENT_CAUSE
 from motoko.core.records import RunKey
 from motoko.core.replay import NO_ENTRIES, Journal
+from motoko.core.run_sets import RunSet
 from motoko.errors import ConflictError
 from motoko.handles.run import run_job_pairs
 from motoko.orchestrator.actions import call, is_event, is_normal_exit, location
@@ -24,6 +25,7 @@ from motoko.storage.contention import FiringPriority
 from motoko.storage.query import read_records
 from motoko.storage.run_requests import RequestOrigin
 from motoko.storage.scope import use_scope
+from motoko.storage.tables import NO_RUN
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class FiringHistory:
 
     event: str
     open_firings: list[tuple[FiringId, tuple[RunKey, ...]]]
-    done_runs: list[RunKey]
+    done_runs: RunSet
     done: bool
 
 
@@ -62,9 +64,10 @@ def load_history(session: Session, run_name: str, action: Action) -> FiringHisto
         stored = tables.firing(firing_id) or {}
         runs = tuple(RunKey(*key) for key in stored.get("runs", ()))
         open_firings.append((firing_id, runs))
-    done = tables.once_records(run_name, action.id) if action.once else []
-    done_runs = [key for key in done if key.id]
-    return FiringHistory(action.id, open_firings, done_runs, len(done_runs) < len(done))
+    found = RunSet(tables.once_records(run_name, action.id) if action.once else ())
+    done = NO_RUN in found
+    found.discard(NO_RUN)
+    return FiringHistory(action.id, open_firings, found, done)
 
 
 class _FiringState:

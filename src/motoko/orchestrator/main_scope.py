@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from motoko.core.changes import Change
     from motoko.storage.database import Database
+    from motoko.storage.leases import LeaseGuard
     from motoko.storage.run_requests import RunRequest
-    from motoko.storage.session import LeaseGuard, Session
+    from motoko.storage.session import Session
 
 
 MOST_RUNS: Final = 20_000  # that a commit of ``main`` requests, except for one large request

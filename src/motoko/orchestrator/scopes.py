@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.core.replay import Call, Entries, Lane
     from motoko.storage.database import Database
+    from motoko.storage.leases import LeaseGuard
     from motoko.storage.run_requests import RequestOrigin, RunRequest
-    from motoko.storage.session import LeaseGuard
 
 
 class RerunAction(asyncio.CancelledError):

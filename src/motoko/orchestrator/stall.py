@@ -18,7 +18,7 @@ from motoko.errors import WorkflowStalled
 from motoko.orchestrator.actions import location
 from motoko.orchestrator.asyncio_tasks import waits_for_tasks
 from motoko.orchestrator.task_supervisor import SUPERVISED
-from motoko.storage.leases import StallReport
+from motoko.storage.orchestrator_leases import StallReport
 from motoko.storage.query import count_active_runs, query_in_thread
 from motoko.storage.scope import SegmentScope, scope_of_context
 from motoko.storage.threads import run_in_thread

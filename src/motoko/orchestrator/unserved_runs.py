@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from motoko.core.states import NON_TERMINAL
-from motoko.storage.leases import live_launchers
+from motoko.storage.launcher_leases import live_launchers
 from motoko.storage.query import query_in_thread
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from motoko.core.run_rows import StoredRows, selector
 from motoko.core.run_targets import MAX_ID, merged_ranges, missing_runs, unknown_run_name
 from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL
 from motoko.errors import UnknownRunError
-from motoko.storage.leases import run_names
+from motoko.storage.orchestrator_leases import run_names
 from motoko.storage.read_copy import copied_runs
 from motoko.storage.record_reader import BATCH, MOST_KEPT
 from motoko.storage.session import Session

@@ -22,7 +22,7 @@ from ZODB.POSException import ReadConflictError
 
 from motoko.errors import ConflictError, StateError
 from motoko.storage.run_requests import RequestingScope, RequestOrigin, resolve
-from motoko.storage.session import LeaseGuard, Session
+from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.core.replay import Call
     from motoko.storage.database import Database
+    from motoko.storage.leases import LeaseGuard
     from motoko.storage.run_requests import RunRequest
 
 BLOCK_SECONDS: Final = 0.01

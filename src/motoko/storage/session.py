@@ -32,7 +32,7 @@ from motoko.core.changes import (
 )
 from motoko.core.records import RunKey, RunRecord
 from motoko.core.values import values_equal
-from motoko.errors import ConflictError, Fenced, StorageError
+from motoko.errors import ConflictError, StorageError
 from motoko.storage.commit import abort, collector_paused, commit_with_retry, run_transaction
 from motoko.storage.contention import PriorityLock
 from motoko.storage.feed import notice_of
@@ -46,25 +46,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.storage.database import Database
+    from motoko.storage.leases import LeaseGuard
 
-__all__ = ["LeaseGuard", "Session", "run_transaction"]
+__all__ = ["Session", "run_transaction"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseGuard:
-    """A lease that every commit of a session checks."""
-
-    name: str
-    token: str
-
-    def fenced(self) -> Fenced:
-        """Return the error for a lease that another process holds."""
-        return Fenced(
-            f"the lease on {self.name} was taken over by another process",
-            hint="Nothing of this transaction was written. Find the process with `motoko info`.",
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from motoko.storage.run_counts import LAST
 from motoko.storage.study_table import StudyTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from motoko.core.changes import RecordFiring
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
 
 JOURNAL: Final = ("calls", "written")
+NO_RUN: Final = RunKey("", 0)  # of a firing without runs
 
 
 class Tables:
@@ -237,7 +238,7 @@ class Tables:
             self._root["open"].remove(firing.id)
         if firing.once:
             run_name, event, _ = firing.id
-            for study, run_id in firing.runs or (("", 0),):
+            for study, run_id in firing.runs or (NO_RUN,):
                 self._root["once"].insert((run_name, event, study, run_id))
 
     def firing(self, firing_id: tuple[str, str, str]) -> dict[str, Any] | None:
@@ -285,11 +286,11 @@ class Tables:
         high = (run_name, LAST if event is None else event, LAST)
         return list(self._root["open"].keys(low, high))
 
-    def once_records(self, run_name: str, event: str) -> list[RunKey]:
-        """Return the runs of all done ``once`` firings of an event, ascending; ("", 0): none."""
+    def once_records(self, run_name: str, event: str) -> Iterator[RunKey]:
+        """Yield the runs of an event's done ``once`` firings, ascending; NO_RUN for one without."""
         low, high = (run_name, event, "", 0), (run_name, event, LAST, 0)
         found = stream_keys(self._root["once"], low, high, keep=False)
-        return [RunKey(study, run_id) for _, _, study, run_id in found]
+        return (RunKey(study, run_id) for _, _, study, run_id in found)
 
     def fired_once(self, run_name: str, event: str, key: RunKey) -> bool:
         """Return whether a ``once`` firing of an event for this run is done."""

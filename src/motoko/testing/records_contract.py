@@ -133,7 +133,7 @@ class RecordsContract:
         clients.commit_first()
         tables = clients.first.tables
         assert tables.open_firings("test") == []
-        assert tables.once_records("test", "e") == [ended]
+        assert list(tables.once_records("test", "e")) == [ended]
         firing = tables.firing(("test", "e", "k"))
         assert firing is not None
         assert (firing["status"], firing["opened"], firing["done"]) == ("done", 1.0, 2.0)

@@ -15,8 +15,9 @@ from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import ConflictError, Fenced, StateError, UnknownRunError
+from motoko.storage.leases import LeaseGuard
 from motoko.storage.scope import SegmentScope
-from motoko.storage.session import LeaseGuard, run_transaction
+from motoko.storage.session import run_transaction
 from motoko.testing.memory import Clients, add_run, commit, finish_run
 from motoko.testing.records_contract import RecordsContract
 

@@ -13,7 +13,7 @@ from motoko.cli.output import echo
 if TYPE_CHECKING:
     import argparse
 
-    from motoko.storage.leases import StallReport
+    from motoko.storage.orchestrator_leases import StallReport
 
 HELP = "show the running orchestrators"
 

@@ -18,13 +18,12 @@ from motoko.printable import join_names
 from motoko.runtime.environment import environment_differences
 from motoko.runtime.processes import Liveness, liveness, predates_boot
 from motoko.storage.database import Database
-from motoko.storage.leases import (
+from motoko.storage.launcher_leases import launcher_report, registered_launchers
+from motoko.storage.orchestrator_leases import (
     LEASE_SECONDS,
     ORCHESTRATOR,
     LeaseHolder,
-    launcher_report,
     orchestrator_report,
-    registered_launchers,
     run_names,
 )
 from motoko.storage.store import WorkflowStore
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from motoko.operations.doctor.patient import Patient
-    from motoko.storage.leases import LauncherReport
+    from motoko.storage.launcher_leases import LauncherReport
     from motoko.storage.tables import Tables
 
 RESTART: Final = "motoko kill && motoko launcher"
