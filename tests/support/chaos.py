@@ -85,6 +85,9 @@ def _look(work: Workload, tally: Tally, killed: set[str]) -> None:
         )  # fmt: skip
         tally.problems += [f"{work.run_name}: {line}" for line in found]
         tally.duplicates += sum(any(word in line for word in DUPLICATES) for line in found)
+        lost = list(invariants.lost_output(workflow, work.run_name, killed))
+        tally.problems += lost
+        tally.lost += len(lost)
         bad = 0
         for study, expected in work.runs.items():
             runs = workflow.task_manager(study).select().runs
@@ -115,9 +118,9 @@ def chaos(
     """
     rng, tally = random.Random(seed), Tally()
     fans, sums, together = place / "fan out", place / "arithmetic", place / "together"
-    make_fan_out(fans)
+    make_fan_out(fans, keep="packed")
     make_arithmetic(sums)
-    make_fan_out(together, seconds=0.05, database=False)
+    make_fan_out(together, seconds=0.05, database=False, keep="packed")
     scratch = place / "scratch"
     scratch.mkdir()
     clock = Clock(scratch / "clock", jumping=jumps)

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.values import MISSING
+from motoko.launcher.attempt_paths import attempt_directory
+from motoko.runtime.packed_files import read_file
 from motoko.storage.consistency import check_study
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from motoko.api.workflow import Workflow
@@ -72,6 +74,27 @@ def check(
     if log is not None:
         wrong += _executions(records, read_log(log, run_name), frozenset(killed))
     return wrong
+
+
+def lost_output(workflow: Workflow, run_name: str, killed: Collection[str] = ()) -> Iterator[str]:
+    """Yield the FINISHED runs whose ``stdout``, packed or not, is not as their scripts wrote it.
+
+    Their scripts write ``out TOKEN``. Those of ``killed`` may have lost their directories.
+    """
+    with workflow.store.autocommit_scope.read() as session:
+        for study in session.tables.study_names():
+            table = session.tables.study(study)
+            root = workflow.store.runs_root(study)
+            for record in list(table.records(table.ids(run_name))):
+                if record.lifecycle != "FINISHED" or record.token in killed:
+                    continue
+                for _ in range(2):  # a launcher may pack it meanwhile
+                    directory = attempt_directory(root, record, record.attempt)
+                    text = "" if directory is None else read_file(directory / "stdout").text
+                    if f"out {record.token}\n" in text:
+                        break
+                else:
+                    yield f"{record.key}: its output in {directory} is lost: {text[:100]!r}"
 
 
 # -- runs ------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
 from motoko.core.run_sets import RunSet
-from motoko.launcher import compactor, composition, launcher
+from motoko.launcher import compactor, composition, directory_keeper, launcher
 from motoko.launcher.executors.batch import executor
 from motoko.orchestrator import event_dispatcher
 from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory
+from motoko.runtime import pack_joining
 from motoko.storage import compaction, leases, orchestrator_leases, run_store
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_committer
@@ -80,10 +81,12 @@ def hurry(seconds: float) -> None:
 
 
 def use_small_blocks() -> None:
-    """Store runs in blocks of few runs, and compact often."""
+    """Store runs in blocks of few runs, compact often, and make many small packs."""
     vars(run_store).update(BLOCK=20, LEAST=5)
     vars(compaction)["EDITED"] = 0.0
     vars(compactor)["ENOUGH"] = 10
+    vars(directory_keeper).update(NEWEST=10, BACKLOG=20, BATCH=5)
+    vars(pack_joining).update(SMALL=10 * 8 * pack_joining.PATH_BYTES, MAX_RUNS=100)
 
 
 def main(arguments: list[str]) -> int:

@@ -23,6 +23,7 @@ note() {{
 $MOTOKO_RUN_NAME" >>'{log}'
 }}
 note start
+echo "out ${{MOTOKO_OUTBOX##*/.motoko-}}"
 """
 WAIT = """\
 while [ "$MOTOKO_JOB_X" -gt 1 ] && [ ! -e '{gate}' ]; do sleep 0.02; done
@@ -43,6 +44,7 @@ task_managers:
 orchestrator: steps.main
 max_concurrent: 4
 retries: {retries}
+keep: {keep}
 """
 
 
@@ -69,7 +71,12 @@ class Workload:
 
 
 def make_fan_out(
-    directory: Path, *, seconds: float = 0.01, gate: bool = False, database: bool = True
+    directory: Path,
+    *,
+    seconds: float = 0.01,
+    gate: bool = False,
+    database: bool = True,
+    keep: str = "all",
 ) -> None:
     """Write the fan-out and fan-in; each run sleeps for the given seconds.
 
@@ -77,7 +84,7 @@ def make_fan_out(
     ``database`` there is none yet.
     """
     directory.mkdir(parents=True)
-    (directory / "motoko.yaml").write_text(FAN_OUT.format(retries=RETRIES))
+    (directory / "motoko.yaml").write_text(FAN_OUT.format(retries=RETRIES, keep=keep))
     shutil.copy(Path(__file__).with_name("chaos_workflow.py"), directory / "steps.py")
     note = NOTE.format(log=directory / LOG)
     wait = WAIT.format(gate=directory / GATE) if gate else ""

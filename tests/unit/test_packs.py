@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -21,7 +23,7 @@ from motoko.launcher.directory_removal import remove_pending
 from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
 from motoko.launcher.run_directory import create_run_directory
 from motoko.operations.run_output import current_attempt
-from motoko.runtime import fault_points, packs, run_listing
+from motoko.runtime import fault_points, pack_joining, packs, run_listing
 from motoko.runtime.packed_files import locate, open_file, read_end, read_file, stat_file
 from motoko.runtime.packs import PACKED, find_packs, list_packs, open_pack
 from motoko.storage.session import Session
@@ -230,11 +232,36 @@ def test_few_runs_at_a_time_join_their_packs(store: WorkflowStore) -> None:
 def test_small_packs_join_up_to_a_size(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packs, "MAX_RUNS", 2)
+    monkeypatch.setattr(pack_joining, "MAX_RUNS", 2)
     for run_id in (1, 2, 3, 4):
         pack_runs(store, "a", [run_id])
     held = [(pack.first, pack.last) for pack in list_packs(root_of(store))]
     assert held == [(3, 4), (1, 2)]
+
+
+def pack_directory(root: Path, run_id: int) -> None:
+    """Make a run directory and pack it alone."""
+    path = root / f"run-{run_id}"
+    path.mkdir(parents=True)
+    (path / "stdout").write_text(f"out {run_id}")
+    listing = run_listing.list_directory(str(root), path.name)
+    assert packs.write_pack(str(root), [listing]) == [listing]
+    assert packs.remove_directory(str(root), listing, packed=True)
+
+
+def test_runs_that_end_one_at_a_time_leave_few_packs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_joining, "SMALL", 8 * 2 * pack_joining.PATH_BYTES)
+    monkeypatch.setattr(pack_joining, "MAX_RUNS", 30)
+    for run_id in range(1, 51):
+        pack_directory(tmp_path, run_id)
+        # All but the latest hold more than seven runs.
+        assert len(list_packs(tmp_path)) <= 1 + run_id // 8
+    found = visible(tmp_path)
+    assert {name: files["stdout"][1] for name, files in found.items()} == {
+        f"run-{i}": b"out %d" % i for i in range(1, 51)
+    }
 
 
 def test_a_damaged_pack_is_joined_to_no_other(store: WorkflowStore) -> None:
@@ -243,9 +270,30 @@ def test_a_damaged_pack_is_joined_to_no_other(store: WorkflowStore) -> None:
     path = root / PACKED / "1-1-1.zip"
     content = path.read_bytes()
     path.write_bytes(content[:60] + bytes(8) + content[68:])  # its directory is intact
-    pack_runs(store, "a", [2])
+    for run_id in (2, 3):
+        pack_runs(store, "a", [run_id])
+    assert [pack.name for pack in list_packs(root)] == ["3-2-3.zip", "1-1-1.zip"]
+    assert list(loose_runs(root)) == [4]
+
+
+def test_packs_are_not_joined_without_space_for_a_copy(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_of(store)
+    before = on_disk(root)
+    pack_runs(store, "a", [1])
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(packs, "_take_over", fail)
+    assert pack_runs(store, "a", [2]).packed == [2]
+    monkeypatch.setattr(packs, "_write_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pack_runs(store, "a", [3, 4])
     assert [pack.name for pack in list_packs(root)] == ["2-2-2.zip", "1-1-1.zip"]
-    assert list(loose_runs(root)) == [3, 4]
+    assert {path.suffix for path in (root / PACKED).iterdir()} <= {".zip", ""}
+    assert visible(root) == before
 
 
 @pytest.mark.parametrize("point", ["packs.renamed", "packs.joining", "packs.removing"])
@@ -415,9 +463,13 @@ def test_the_newest_runs_keep_their_directories_while_an_orchestrator_works(
     monkeypatch.setattr(directory_keeper, "live_orchestrators", lambda *_: live)
     monkeypatch.setattr(directory_keeper, "NEWEST", 2)
     monkeypatch.setattr(directory_keeper, "BACKLOG", 4)
+    monkeypatch.setattr(directory_keeper, "BATCH", 2)
     keeper, root = DirectoryKeeper(store, lambda: ("packed", ["a"], True)), root_of(store)
     keeper.add(RunKey("a", run_id) for run_id in (3, 4, 1))
     assert not keeper.is_due("packed", ["a"], idle=False)
+    keeper._searched.add("a")
+    assert not keeper.step("packed", ["a"])
+    assert list(loose_runs(root)) == [1, 2, 3, 4]  # a step is not worth it for one
     keeper.add([RunKey("a", 2)])
     assert keeper.is_due("packed", ["a"], idle=False)
     assert not keeper.step("packed", ["a"])
@@ -425,6 +477,23 @@ def test_the_newest_runs_keep_their_directories_while_an_orchestrator_works(
     live = {}
     keeper.step("packed", ["a"])
     assert list(loose_runs(root)) == []
+
+
+async def test_the_newest_runs_are_packed_after_the_orchestrator_ended(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motoko.launcher import directory_keeper
+
+    looks = iter([{"r": None}, {"r": None}])
+    monkeypatch.setattr(directory_keeper, "live_orchestrators", lambda *_: next(looks, {}))
+    monkeypatch.setattr(directory_keeper, "LOOK_SECONDS", 0.001)
+    keeper = DirectoryKeeper(store, lambda: ("packed", ["a"], True))
+    work = asyncio.create_task(keeper.run())
+    keeper.add(RunKey("a", run_id) for run_id in (1, 2, 3, 4))
+    while len(keeper):  # noqa: ASYNC110 - no event exists
+        await asyncio.sleep(0)
+    work.cancel()
+    assert list(loose_runs(root_of(store))) == []
 
 
 def test_moved_run_directories_take_their_packs_along(store: WorkflowStore) -> None:

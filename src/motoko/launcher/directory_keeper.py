@@ -3,6 +3,7 @@
 A launcher does so while it executes nothing. It also makes a step beside its runs as soon as
 BACKLOG ended runs have directories, or else a long campaign would exceed the quota of files.
 While an orchestrator works, the NEWEST ended runs keep theirs: its actions may read their files.
+Others are then treated at least BATCH at a time, since a step takes longer than a run of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from motoko.config import KEEP_ALL, KEEP_FAILED
 from motoko.core.records import RunKey
 from motoko.errors import MotokoError
 from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
-from motoko.runtime.packs import MAX_RUNS
+from motoko.runtime.pack_joining import MAX_RUNS
 from motoko.storage.orchestrator_leases import live_orchestrators
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 NEWEST: Final = 1000
 BACKLOG: Final = NEWEST + MAX_RUNS
+BATCH: Final = 100
+LOOK_SECONDS: Final = 10.0  # between looks whether the orchestrator has ended
 LAST_SECONDS: Final = 5.0
 LAST_RUNS: Final = 200  # in a step
 
@@ -67,7 +72,8 @@ class DirectoryKeeper:
         while True:
             while await self._step_if_due(MAX_RUNS):
                 pass
-            await self._wake.wait()
+            with anyio.move_on_after(LOOK_SECONDS if self._ended else None):
+                await self._wake.wait()
             self._wake.clear()
 
     async def finish(self) -> None:
@@ -97,17 +103,18 @@ class DirectoryKeeper:
         Log and leave the directories that cannot be packed or removed. Blocks.
         """
         self._search(studies)
+        self._store.database.catch_up()  # the orchestrator may just have released its lease
         with contextlib.closing(Session(self._store.database)) as session:
             orchestrated = bool(live_orchestrators(session.tables, self._store.steady()))
-        newest = NEWEST if orchestrated else 0
-        if len(self._ended) <= newest:
+        newest, least = (NEWEST, NEWEST + BATCH) if orchestrated else (0, 1)
+        if len(self._ended) < least:
             return False
         chosen = list(self._ended)[: min(limit, len(self._ended) - newest)]
         for study in dict.fromkeys(key.study for key in chosen):
             self._apply(keep, study, {key.id for key in chosen if key.study == study})
         for key in chosen:
             self._ended.pop(key, None)
-        return len(self._ended) > newest
+        return len(self._ended) >= least
 
     def _search(self, studies: Iterable[str]) -> None:
         """Find the directories that earlier launchers left."""

@@ -17,9 +17,8 @@ from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_files import find_process_in
 from motoko.launcher.attempt_paths import read_marker, run_stamp
+from motoko.runtime.pack_joining import MAX_RUNS, MAX_WEIGHT
 from motoko.runtime.packs import (
-    MAX_PACK_BYTES,
-    MAX_RUNS,
     find_packs,
     is_packed,
     packs_lock,
@@ -129,13 +128,13 @@ def _is_own(record: RunRecord, path: str) -> bool:
 def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
     """Yield the directories in groups for one pack each."""
     group: list[Listing] = []
-    size = 0
+    weight = 0
     for listing in listings:
-        if group and (size + listing.size > MAX_PACK_BYTES or len(group) >= MAX_RUNS):
+        if group and (weight + listing.weight > MAX_WEIGHT or len(group) >= MAX_RUNS):
             yield group
-            group, size = [], 0
+            group, weight = [], 0
         group.append(listing)
-        size += listing.size
+        weight += listing.weight
     if group:
         yield group
 

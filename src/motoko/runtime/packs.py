@@ -5,8 +5,7 @@ pack holds whole directories of runs with ids from FIRST to LAST; N counts up. O
 one file the pack with the higher number has the later one. A pack is written under another name,
 synced and renamed, so that each pack is complete. Only then are the directories removed.
 
-A new pack also takes over the latest packs that hold no more runs than it: so few runs at a time
-do not leave many packs.
+A new pack also takes over some of the latest ones: see ``pack_joining``.
 
 Directories with anything that a zip file cannot hold (FIFOs, sockets, devices, names that are no
 UTF-8), unreadable files or very large ones stay as they are.
@@ -16,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import os
 import re
 import shutil
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.runtime import fault_points
 from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import PRIVATE_FILE, sync_directory
+from motoko.runtime.pack_joining import PATH_BYTES, Load, number_taken_over
 from motoko.runtime.run_listing import Entry, Listing, UnpackableError, list_directory, run_id_of
 from motoko.worker import INPUTS
 from motoko.worker.regular_files import FLAGS
@@ -39,12 +40,10 @@ if TYPE_CHECKING:
 
 PACKED: Final = "packed"  # the directory of the packs
 LOCK_SECONDS: Final = 60.0  # another process writes a pack
-MAX_RUNS: Final = 1000  # in a pack
-MAX_PACK_BYTES: Final = 256 * 2**20  # of the files in a pack, unless one run has more
 LEVEL: Final = 1  # of compression: fast
 CHUNK: Final = 2**20
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-FEW: Final = 8  # runs; smaller packs are always taken over
 _PACK: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,10})-([0-9]{1,10})\.zip")
 _EARLIEST: Final = 315_619_200  # seconds since the epoch: zip files know no time before 1980
 _LATEST: Final = 4_354_732_800  # nor after 2107
@@ -86,72 +85,73 @@ class _Changed(Exception):
         self.listing = listing
 
 
+class _NotJoined(Exception):
+    """A pack could not be copied into a new one."""
+
+    def __init__(self, pack: Pack) -> None:
+        self.pack = pack
+
+
 def write_pack(root: str, listings: Iterable[Listing]) -> list[Listing]:
     """Write a pack with these directories; return those that it holds.
 
     Leave out directories that cannot be read or change meanwhile. The pack survives a power cut
     when this returns. The caller holds the lock of the packs.
     """
-    remaining, joins = list(listings), True
+    remaining, oldest = list(listings), 1
     _remove_taken_over(root)
     while remaining:
         try:
-            _write_pack(root, remaining, joins=joins)
+            _write_pack(root, remaining, oldest)
         except _Changed as problem:
             remaining.remove(problem.listing)
-        except (OSError, *DAMAGED):
-            if not joins:
-                raise
-            joins = False  # a former pack may be the cause
+        except _NotJoined as problem:  # it is damaged, or there is no space for a copy
+            oldest = problem.pack.number + 1
         else:
             break
     return remaining
 
 
-def _write_pack(root: str, listings: Sequence[Listing], *, joins: bool) -> None:
+def _write_pack(root: str, listings: Sequence[Listing], oldest: int) -> None:
+    """Write a pack that may take over packs from the number ``oldest`` on."""
     directory = Path(root, PACKED)
     directory.mkdir(exist_ok=True)
     for temporary in directory.glob(".*.tmp"):  # of a process that was killed
         temporary.unlink()
     ids = [listing.run_id for listing in listings]
-    number = max((pack.number for pack in list_packs(root)), default=0) + 1
-    former = _packs_to_join(root, listings) if joins else []
+    packs = list_packs(root)
+    number = max((pack.number for pack in packs), default=0) + 1
+    joinable = [pack for pack in packs if pack.number >= oldest]
+    new = Load(frozenset(one.name for one in listings), sum(one.weight for one in listings))
+    former = joinable[: number_taken_over(new, _loads(root, joinable))]
     ids += [run_id for pack in former for run_id in (pack.first, pack.last)]
-    with _new_pack(directory / Pack(number, min(ids), max(ids)).name) as archive:
-        for listing in listings:
-            try:
+    begun: list[Pack] = []
+    try:
+        with _new_pack(directory / Pack(number, min(ids), max(ids)).name) as archive:
+            for listing in listings:
                 _write_directory(archive, root, listing)
-            except OSError as error:
-                raise _Changed(listing) from error
-        for pack in former:
-            _take_over(archive, root, pack)
+            for pack in former:
+                begun.append(pack)
+                _take_over(archive, root, pack)
+    except (OSError, *DAMAGED) as error:
+        if begun:
+            raise _NotJoined(begun[-1]) from error
+        raise
     for pack in former:
         fault_points.point("packs.joining")
         (directory / pack.name).unlink()
 
 
-def _packs_to_join(root: str, listings: Sequence[Listing]) -> list[Pack]:
-    """Return the latest packs that a new one with these directories takes over.
-
-    None of them holds more runs than all later ones together, nor another attempt in a directory
-    of the same name.
-    """
-    names, size = {listing.name for listing in listings}, sum(one.size for one in listings)
-    found: list[Pack] = []
-    for pack in list_packs(root) if len(names) <= MAX_RUNS // 2 else ():
+def _loads(root: str, packs: Iterable[Pack]) -> Iterator[Load]:
+    """Yield what packs hold, up to one that cannot be read."""
+    for pack in packs:
         try:
             with open_pack(root, pack) as archive:
                 held = archive.infolist()
         except (OSError, *DAMAGED):
-            break
-        tops = set(map(_top, held))
-        size += sum(info.file_size for info in held)
-        is_large = len(tops) > max(len(names), FEW) or size > MAX_PACK_BYTES
-        if is_large or names & tops or len(names) + len(tops) > MAX_RUNS:
-            break
-        names |= tops
-        found.append(pack)
-    return found
+            return
+        weight = sum(info.file_size + PATH_BYTES for info in held)
+        yield Load(frozenset(map(_top, held)), weight)
 
 
 def _remove_taken_over(root: str) -> None:
@@ -206,14 +206,23 @@ def _new_pack(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _write_directory(archive: zipfile.ZipFile, root: str, listing: Listing) -> None:
     for entry in listing.entries:
-        path = f"{root}/{listing.name}/{entry.name}"
-        name = f"{listing.name}/{entry.name}"
-        if stat.S_ISDIR(entry.mode):
-            archive.writestr(_info(name.rstrip("/") + "/", entry), b"")
-        elif stat.S_ISLNK(entry.mode):
-            archive.writestr(_info(name, entry), os.fsencode(os.readlink(path)))
-        else:
-            _write_file(archive, _info(name, entry), path, listing, entry)
+        try:
+            _write_entry(archive, root, listing, entry)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise
+            raise _Changed(listing) from error
+
+
+def _write_entry(archive: zipfile.ZipFile, root: str, listing: Listing, entry: Entry) -> None:
+    path = f"{root}/{listing.name}/{entry.name}"
+    name = f"{listing.name}/{entry.name}"
+    if stat.S_ISDIR(entry.mode):
+        archive.writestr(_info(name.rstrip("/") + "/", entry), b"")
+    elif stat.S_ISLNK(entry.mode):
+        archive.writestr(_info(name, entry), os.fsencode(os.readlink(path)))
+    else:
+        _write_file(archive, _info(name, entry), path, listing, entry)
 
 
 def _write_file(

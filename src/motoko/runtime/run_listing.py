@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
+from motoko.runtime.pack_joining import PATH_BYTES
+
 MAX_RUN_BYTES: Final = 1 * 2**30  # a larger run has few paths for its size
 MAX_PATHS: Final = 100_000  # of a run
 _DIRECTORY: Final = re.compile(r"run-([0-9]{1,10})(?:\..*)?", re.DOTALL)
@@ -54,9 +56,9 @@ class Listing:
         return run_id_of(self.name) or 0
 
     @property
-    def size(self) -> int:
-        """The bytes of its files."""
-        return sum(entry.size for entry in self.entries)
+    def weight(self) -> int:
+        """The bytes of its files, and PATH_BYTES for each path."""
+        return sum(entry.size + PATH_BYTES for entry in self.entries)
 
 
 def list_directory(root: str, name: str) -> Listing:
