@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from motoko.core.constraints import parse
 from motoko.core.constraints.column_scan import ABSENT
+from motoko.core.constraints.row_filter import compile_filter
 from motoko.core.records import RunRecord
 from motoko.core.run_blocks import encode_runs
+from motoko.core.run_rows import ColumnRows, StoredRows
 from motoko.errors import ConstraintError
 from tests.support.constraint_model import COLUMNS, STATES, Atom, Joined, as_stored, quote
 
@@ -249,3 +251,22 @@ def test_any_text_parses_or_raises_a_constraint_error(text: str) -> None:
         except ConstraintError:
             return
     assert constraint.matches(record) in (True, False)
+
+
+@unhurried
+@given(
+    trees(comparisons | parameters | atoms("attempt", numbers) | searches("lifecycle")),
+    st.lists(records(), min_size=1, max_size=8),
+)
+def test_the_rows_that_match_are_those_of_the_records_that_match(
+    tree: Any, runs: list[RunRecord]
+) -> None:
+    constraint = parse(tree.text(), COLUMNS)
+    take = compile_filter(constraint.tree)
+    for block in (runs, alike(runs)):
+        named = [replace(run, reason=str(at)) for at, run in enumerate(block)]
+        columns = encode_runs(named)
+        ids = [run.id for run in named]
+        for rows in (StoredRows.of(named), ColumnRows(ids, range(len(ids)), columns.get)):
+            found = [run.reason for run in named if constraint.matches(run)]
+            assert list(take(rows).values("reason")) == found

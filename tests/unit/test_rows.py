@@ -14,7 +14,7 @@ from motoko.core.records import RunKey
 from motoko.core.run_targets import MAX_ID
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.errors import UnknownNameError
-from motoko.storage import query, run_store
+from motoko.storage import query, record_reader, run_store
 from motoko.storage.columns import read_columns, tabulate
 from motoko.storage.commit import run_transaction
 from motoko.storage.compaction import compact_step
@@ -42,6 +42,11 @@ QUERIES: dict[str, tuple[str | None, str, Sequence[tuple[int, int]], Any]] = {
     "ranges": (None, "", ((2, 5), (9, 9), (17, MAX_ID)), None),
     "failed": ("b", "", (), FAILURES),
     "value": (None, "y > 2", (), None),
+    "values": ("b", "y > 2 and x != 500 and id < 20", ((2, 14),), FAILURES),
+    "parameter": (None, "x > 4", (), None),
+    "other values": (None, "not (y = 33 or x < 4)", (), None),
+    "no value": (None, "y != 3", (), None),
+    "own": (None, "state = LABELLED or exit_code = 0 or attempt = 1", (), None),
     "nothing": ("c", "", (), None),
 }
 OWN: dict[str, Callable[[RunRecord], Any]] = {
@@ -75,6 +80,7 @@ def database() -> Iterator[Database]:
         compact(database)
     edit(database, 3, SetFields({"y": 33.0, "note": [1, {"k": 2}]}))
     edit(database, 11, SetFields({"y": 0.0}), SetJob({"x": 500.0}, 11, b"other", 5.0, "test"))
+    edit(database, 12, SetFields({"y": None}))
     edit(database, 13, SetLabel("LABELLED", 5.0, "test"))
     change(database, *(DeleteRun(RunKey(STUDY, run_id)) for run_id in (5, 9, 16, 18)))
     yield database
@@ -87,7 +93,8 @@ def session(
 ) -> Iterator[Session]:
     monkeypatch.setattr(run_store, "TOGETHER", 2)
     monkeypatch.setattr(query, "MANY", 10**9 if request.param == "bulk" else 0.5)
-    monkeypatch.setattr(query, "BATCH", 5)
+    monkeypatch.setattr(record_reader, "BATCH", 5)
+    monkeypatch.setattr(record_reader, "FIRST_BATCH", 5)
     with contextlib.closing(Session(database)) as session:
         yield session
 

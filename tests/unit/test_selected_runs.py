@@ -15,7 +15,7 @@ from motoko.core.constraints import Columns, Constraint, parse
 from motoko.core.edits import Cancel, SetFields
 from motoko.core.records import RunKey
 from motoko.core.run_targets import merged_ranges
-from motoko.storage import query, record_reader, selected_runs
+from motoko.storage import record_reader, selected_runs
 from motoko.storage.columns import read_columns
 from motoko.storage.query import count_runs, query_database, select_records, stream_ids
 from motoko.storage.scope import AutocommitScope, SegmentScope
@@ -52,7 +52,7 @@ def database() -> Iterator[Database]:
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (selected_runs, "FIRST"), (selected_runs, "BATCH"),
-        (record_reader, "FIRST_BATCH"), (record_reader, "BATCH"), (query, "BATCH"),
+        (record_reader, "FIRST_BATCH"), (record_reader, "BATCH"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, 3)
 
@@ -255,7 +255,8 @@ def test_columns_of_later_batches_are_complete(
     for names in (None, ["z", "jobs.x", "id"], ["runs.x", "y"]):
         tables = []
         for size in (1, 5, 1000):
-            monkeypatch.setattr(query, "BATCH", size)
+            monkeypatch.setattr(record_reader, "BATCH", size)
+            monkeypatch.setattr(record_reader, "FIRST_BATCH", size)
             with contextlib.closing(Session(database)) as session:
                 tables.append(read_columns(session, DECLARED, columns=names))
         assert tables[0] == tables[1] == tables[2]

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.constraints import Columns
-from motoko.core.constraints.column_scan import PARTS
+from motoko.core.constraints.row_filter import column_values
 from motoko.core.constraints.syntax_tree import Column
 from motoko.core.provenance import (
     NO_FACTS,
@@ -26,7 +26,7 @@ from motoko.core.provenance import (
 from motoko.core.records import RUN_COLUMNS
 from motoko.core.run_blocks import DIVIDED
 from motoko.core.run_options import STORED_OPTIONS
-from motoko.core.run_rows import StoredRows, shown_states
+from motoko.core.run_rows import StoredRows
 from motoko.core.states import TERMINAL
 from motoko.core.values import TYPE_NAMES, copy_plain
 from motoko.errors import UnknownNameError, nearest
@@ -229,20 +229,15 @@ class ColumnSource:
 
     def _values(self, rows: Rows, column: Column, times: Sequence[AttemptTimes]) -> Sequence[Any]:
         name = column.name
-        if column.source != "own":
-            return _copied(rows.members(PARTS[column.source], name))
-        if name in FACTS:
-            return self._facts(name, rows)
-        if name in DERIVED:
-            return self._derived(name, rows, times)
-        if name in STORED_OPTIONS:
-            return _copied(rows.members("options", name))
-        if name == "state":
-            return shown_states(rows)
-        if name == "attempt":
-            counts = zip(rows.values("attempt"), rows.values("uncounted"), strict=True)
-            return [attempt - uncounted for attempt, uncounted in counts]
-        return rows.values(name)
+        if column.source == "own":
+            if name in FACTS:
+                return self._facts(name, rows)
+            if name in DERIVED:
+                return self._derived(name, rows, times)
+            if name == "attempt":
+                counts = zip(rows.values("attempt"), rows.values("uncounted"), strict=True)
+                return [attempt - uncounted for attempt, uncounted in counts]
+        return _copied(column_values(rows, column))
 
     def _derived(self, name: str, rows: Rows, times: Sequence[AttemptTimes]) -> Sequence[Any]:
         if name == "outcome":

@@ -12,7 +12,8 @@ from motoko.errors import WorkflowFailed
 from motoko.handles.run import Job, Run, run_job_pairs
 from motoko.orchestrator.actions import call, is_run_filter
 from motoko.printable import one_line, printable
-from motoko.storage.query import batches, failed_records, query_in_thread
+from motoko.storage.query import failed_records, query_in_thread
+from motoko.storage.record_reader import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

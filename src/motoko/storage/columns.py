@@ -16,8 +16,9 @@ from motoko.core.run_columns import (
 from motoko.core.run_rows import StoredRows
 from motoko.core.step_columns import join_steps
 from motoko.errors import UnknownNameError, suggestion
-from motoko.storage.query import batches, select_rows
+from motoko.storage.query import select_rows
 from motoko.storage.read_copy import CopyDamagedError, discard_copy
+from motoko.storage.record_reader import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,14 +7,16 @@ import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from motoko.core.constraints.row_filter import compile_filter
 from motoko.core.records import RunKey
-from motoko.core.run_rows import StoredRows, selector
+from motoko.core.run_columns import stored_names
+from motoko.core.run_rows import selector
 from motoko.core.run_targets import MAX_ID, merged_ranges, missing_runs, unknown_run_name
 from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL
 from motoko.errors import UnknownRunError
 from motoko.storage.orchestrator_leases import run_names
 from motoko.storage.read_copy import copied_runs
-from motoko.storage.record_reader import BATCH, MOST_KEPT
+from motoko.storage.record_reader import MOST_KEPT, batches
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunRecord
-    from motoko.core.run_rows import Rows
+    from motoko.core.run_rows import Part, Rows
     from motoko.core.run_targets import IdRange
     from motoko.core.states import Lifecycle
     from motoko.storage.database import Database
@@ -76,15 +78,16 @@ def stream_ids(
 ) -> Iterator[int]:
     """Yield the ids of the runs that satisfy a constraint, ascending, from ``after`` + 1.
 
-    It reads records only if indexes do not suffice, and then the matching ones stay cached with
-    ``keep``. No run must change meanwhile.
+    It reads runs only if indexes do not suffice, and then they stay cached with ``keep``. No run
+    must change meanwhile.
     """
     table = session.tables.study(study)
     ids = _candidates(table, run_name, constraint, [(after + 1, MAX_ID)])
     if constraint.plan().exact:
         return ids
-    where = _where(run_name, constraint)
-    return (record.id for record in table.records(ids, keep=keep, where=where))
+    select = _selector(run_name, constraint)
+    found = (table.runs.rows(batch, select, keep=keep) for batch in batches(ids))
+    return (run_id for rows in found for run_id in rows.values("id"))
 
 
 def count_runs(
@@ -102,11 +105,13 @@ def count_runs(
     if plan.exact and not bounded and None in (plan.states, lifecycles):
         return table.count(run_name, states=plan.states, lifecycles=lifecycles)
     lifecycles = None if lifecycles is None else frozenset(lifecycles)
-    found = _candidates(table, run_name, constraint, ranges, lifecycles)
     if plan.exact:
-        return sum(1 for _ in found)
-    where = _where(run_name, constraint, lifecycles)
-    return sum(1 for _ in table.records(found, keep=False, where=where))
+        return sum(1 for _ in _candidates(table, run_name, constraint, ranges, lifecycles))
+    names = stored_names(())
+    found = select_rows(
+        session, study, run_name, constraint, ranges=ranges, lifecycles=lifecycles, names=names
+    )
+    return sum(map(len, found))
 
 
 def check_runs_exist(session: Session, study: str, ranges: Iterable[IdRange]) -> None:
@@ -145,18 +150,6 @@ def select_records(
     ``keep``: they stay cached. No run must change meanwhile.
     """
     table = session.tables.study(study)
-    return _records(table, run_name, constraint, ranges, lifecycles, keep=keep)
-
-
-def _records(
-    table: StudyTable,
-    run_name: str | None,
-    constraint: Constraint,
-    ranges: Sequence[IdRange],
-    lifecycles: Iterable[Lifecycle] | None,
-    *,
-    keep: bool,
-) -> Iterator[RunRecord]:
     lifecycles = None if lifecycles is None else frozenset(lifecycles)
     ids = _candidates(table, run_name, constraint, ranges, lifecycles)
     where = None if constraint.plan().exact else _where(run_name, constraint, lifecycles)
@@ -188,34 +181,36 @@ def select_rows(
         table.count(run_name, lifecycles=lifecycles),
         sum(high - low + 1 for low, high in bounds if low <= high),
     )
-    is_bulk = most >= len(table) / MANY and not table.runs.has_new
-    if copied and is_bulk and not _by_parameter(constraint):
+    is_bulk = most >= len(table) / MANY and not (table.runs.has_new or _by_parameter(constraint))
+    if copied and is_bulk:
         runs = copied_runs(session, table)
         table = table if runs is None else table.reading(runs)
-    if not plan.exact:
-        records = _records(table, run_name, constraint, ranges, lifecycles, keep=keep)
-        yield from map(StoredRows.of, batches(records))
-        return
-    select, keep = selector(run_name, plan.states, lifecycles), keep and most <= MOST_KEPT
+    select, keep = _selector(run_name, constraint, lifecycles), keep and most <= MOST_KEPT
     if not is_bulk:
         ids = _candidates(table, run_name, constraint, ranges, lifecycles)
         yield from (table.runs.rows(batch, select, keep=keep) for batch in batches(ids))
     else:
+        scan = constraint.scan
         for low, high in bounds:
-            yield from table.runs.every_row(low, high, select, names, keep=keep)
+            yield from table.runs.every_row(low, high, select, names, scan=scan, keep=keep)
+
+
+def _selector(
+    run_name: str | None, constraint: Constraint, lifecycles: frozenset[Lifecycle] | None = None
+) -> Callable[[Part], Part]:
+    """Return a function that takes the selected rows among candidates."""
+    plan = constraint.plan()
+    select = selector(run_name, plan.states, lifecycles)
+    if plan.exact:
+        return select
+    matching = compile_filter(constraint.tree)
+    return lambda rows: matching(select(rows))
 
 
 def _by_parameter(constraint: Constraint) -> bool:
     """Return whether the database finds a few runs by columns of parameters, edited or not."""
     scan = constraint.scan
     return scan is not None and any(name.startswith("job.") for name in scan.names)
-
-
-def batches(items: Iterable[T]) -> Iterator[list[T]]:
-    """Yield items in lists of up to BATCH."""
-    remaining = iter(items)
-    while batch := list(itertools.islice(remaining, BATCH)):
-        yield batch
 
 
 def _bounds(constraint: Constraint, ranges: Sequence[IdRange]) -> list[IdRange]:
@@ -228,7 +223,7 @@ def _bounds(constraint: Constraint, ranges: Sequence[IdRange]) -> list[IdRange]:
 
 
 def _where(
-    run_name: str | None, constraint: Constraint, allowed: frozenset[Lifecycle] | None = None
+    run_name: str | None, constraint: Constraint, allowed: frozenset[Lifecycle] | None
 ) -> Callable[[RunRecord], bool]:
     """Return the condition that selects runs among the candidates of an inexact plan."""
 

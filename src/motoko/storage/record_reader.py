@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from motoko.core.records import RunRecord
     from motoko.storage.run_store import RunStore
+
+T = TypeVar("T")
 
 FIRST_BATCH: Final = 25  # records loaded together at first, because the caller may stop early
 GROWTH: Final = 10  # of a batch over the one before
@@ -29,8 +31,8 @@ def read_records(
     Unless ``keep`` is False, the first MOST_KEPT that it yields stay in the cache, which it trims
     after each batch.
     """
-    remaining, number, size = iter(ids), 0, FIRST_BATCH
-    while batch := list(islice(remaining, size)):
+    number = 0
+    for batch in batches(ids):
         with runs.loaded(batch, release=where is not None or not keep or number > MOST_KEPT) as run:
             for run_id in batch:
                 found = run.get(run_id)
@@ -40,4 +42,11 @@ def read_records(
                     found.keep()
                 number += 1
                 yield found.record
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in lists, the first of FIRST_BATCH, later ones of up to BATCH."""
+    remaining, size = iter(items), FIRST_BATCH
+    while batch := list(islice(remaining, size)):
+        yield batch
         size = min(BATCH, GROWTH * size)

@@ -145,27 +145,27 @@ class RunStore:
         select: Callable[[Part], Part],
         names: Iterable[str] | None,
         *,
+        scan: ColumnScan | None = None,
         keep: bool = False,
     ) -> Iterator[Rows]:
         """Yield the rows of all stored runs from ``low`` to ``high``, as ``rows`` does.
 
-        ``names``: the columns that the caller uses, None: all. It needs no index.
+        ``names``: the columns that the caller uses, None: all. ``scan`` finds all runs of blocks
+        that ``select`` takes. It needs no index.
         """
         start = low
         for some in self._groups(low, high, TOGETHER):
             prefetch([block.own for block in some])
-            full = [block for block in some if len(block.own) < block.length]
-            columns = (block.columns_of(names or block.item["columns"]) for block in full)
-            prefetch([column for of_block in columns for column in of_block])
-            for block in some:
-                ids = block.ids
-                yield from self._single_rows(start, ids[0] - 1, select, keep=keep)
-                if ids[0] < low or ids[-1] > high:
-                    ids = [run_id for run_id in ids if low <= run_id <= high]
-                if ids:
-                    between = list(self._single.keys(ids[0], ids[-1]))
-                    yield self._joined(between, [(block, ids)], select, keep=keep)
-                start = max(start, block.ids[-1] + 1)
+            for block, ids in _found(some, scan, names):
+                first, last = block.ids[0], block.ids[-1]
+                yield from self._single_rows(start, first - 1, select, keep=keep)
+                within = ids
+                if first < low or last > high:
+                    within = [run_id for run_id in ids if low <= run_id <= high]
+                between = list(self._single.keys(max(first, low), min(last, high)))
+                if within or between:
+                    yield self._joined(between, [(block, within)], select, keep=keep)
+                start = max(start, last + 1)
         yield from self._single_rows(start, high, select, keep=keep)
 
     def _single_rows(
@@ -372,6 +372,19 @@ class RunStore:
                         self._single[record.id] = new_object(encode_record(record))
                 else:
                     self._blocks[records[0].id] = new_block(records)
+
+
+def _found(
+    blocks: Sequence[RunBlock], scan: ColumnScan | None, names: Iterable[str] | None
+) -> list[tuple[RunBlock, Sequence[int]]]:
+    """Return each block with the ids that a scan finds, and load the columns of these names."""
+    if scan is not None:
+        prefetch([column for block in blocks for column in block.columns_of(scan.names)])
+    found = [(block, block.ids if scan is None else block.scan(scan)) for block in blocks]
+    full = [block for block, ids in found if ids and len(block.own) < block.length]
+    used = (block.columns_of(block.item["columns"] if names is None else names) for block in full)
+    prefetch([column for of_block in used for column in of_block])
+    return found
 
 
 def _stretches(ids: Sequence[int]) -> Iterator[list[int]]:
