@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -61,8 +60,6 @@ class Comparison:
             errors = str(getattr(error, "stderr", "") or error).strip().splitlines()
             self.reasons[name] = f"failed: {errors[-1] if errors else type(error).__name__}"
             return
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
         for number, seconds in enumerate(found):
             self.figures.setdefault(f"{name} {number}" if number else name, []).append(seconds)
 

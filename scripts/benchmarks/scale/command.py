@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from ZEO.Exceptions import ServerException
+from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from scale import creation, formats, launching, queries, reaction, trivial
@@ -22,7 +24,7 @@ from scale.place import WAITING, NoStateError, Place, TooSlowError, say
 from support import noise, slowness, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scale.figures import Figure
 
@@ -49,9 +51,12 @@ ROWS: dict[str, Row] = {
     "formats": formats.formats,
 }
 WIDTH = 170
-NOISY = 1.5  # times that the fixed loop takes, compared with its best time
 # A row that fails must not cost the others.
-FAULTS = (MotokoError, OSError, RuntimeError, AssertionError, subprocess.SubprocessError)
+FAULTS = (
+    MotokoError, POSError, ServerException,
+    OSError, RuntimeError, AssertionError, subprocess.SubprocessError,
+)  # fmt: skip
+NOISY = 1.5  # times that the fixed loop takes, compared with its best time
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,13 +68,13 @@ def main(arguments: Sequence[str]) -> int:
     report = Report(options.runs)
     console = Console(width=WIDTH)
     console.print(noise())
-    with tempfile.TemporaryDirectory(prefix="scale-", dir=options.directory) as name:
+    with _databases(options.directory) as directory:
         for size in options.runs:
             place = Place(
-                Path(name) / str(size), size,
+                directory / str(size), size,
                 budget=options.budget, smallest=size == options.runs[0],
             )  # fmt: skip
-            place.directory.mkdir()
+            place.directory.mkdir(exist_ok=True)
             with contextlib.closing(place):
                 for row in options.rows:
                     _measure(report, place, row)
@@ -84,6 +89,17 @@ def main(arguments: Sequence[str]) -> int:
     return report.failures()
 
 
+@contextlib.contextmanager
+def _databases(kept: Path | None) -> Iterator[Path]:
+    """Return the directory of the databases: the given one, which stays, or a temporary one."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
+        yield Path(name)
+
+
 def _measure(report: Report, place: Place, row: str) -> None:
     """Add the figures of a row at one size; a failure is a figure too."""
     before, number = slowness(), list(ROWS).index(row)
@@ -92,6 +108,7 @@ def _measure(report: Report, place: Place, row: str) -> None:
     def work() -> None:
         for figure in ROWS[row](place):
             noisy = max(before, slowness()) > NOISY
+            say(f"{figure.what}: {figure.label}")
             report.add(place.runs, figure, place=number, noisy=noisy)
 
     def guarded() -> None:
@@ -126,7 +143,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="where a client measures: the CPU time of client and server, not the elapsed time",
     )
-    parser.add_argument("--directory", type=Path, help="where the databases are made")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="where the databases are made; they stay there, and the next call uses them",
+    )
     options = parser.parse_args(arguments)
     options.rows = options.rows or list(ROWS)
     if min(options.runs) < 2 * WAITING:

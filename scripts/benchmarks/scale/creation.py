@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import time
 from typing import TYPE_CHECKING
+
+from ZEO.Exceptions import ServerException
 
 from motoko.server.state_dir import StateDir
 from motoko.storage.compaction import compact_study
@@ -88,9 +91,21 @@ def pack(directory: Path) -> None:
     """Pack the database through its server."""
     store = WorkflowStore(StateDir.of(directory), {})
     try:
-        store.database.pack(keep=0.0)
+        while not _packs(store):
+            time.sleep(0.2)
     finally:
         store.close()
+
+
+def _packs(store: WorkflowStore) -> bool:
+    """Pack a database; return False while its server does so because the file has grown."""
+    try:
+        store.database.pack(keep=0.0)
+    except ServerException as error:
+        if "Already packing" not in str(error):
+            raise
+        return False
+    return True
 
 
 def labels(place: Place) -> Iterator[Figure | Missing]:

@@ -64,6 +64,11 @@ class Figure:
     unit: str = "ms"
     limit: Limit = NO_LIMIT
 
+    @property
+    def label(self) -> str:
+        """The value as text."""
+        return shown(self.value, self.unit)
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -116,7 +121,7 @@ class Report:
         if isinstance(figure, Figure):
             line.values[size] = figure.value
             noisy &= figure.unit in TIMES
-            line.cells[size] = shown(figure.value, figure.unit) + " ~" * noisy
+            line.cells[size] = figure.label + " ~" * noisy
             self.noisy |= noisy
             return
         line.cells[size] = figure.label

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +57,23 @@ class Place:
         self.budget = budget
         self.smallest = smallest
         self.facts: dict[str, Any] = {}  # what the clients measured that made the databases
+        for kind in (CREATED, ENDED):
+            with suppress(FileNotFoundError):
+                self.facts[kind] = json.loads((directory / f"{kind}.json").read_text())
         self._stack = ExitStack()
         self._served: Path | None = None
         self._faults: dict[str, str] = {}
 
     def close(self) -> None:
-        """Stop the server that the reading rows share."""
+        """Stop the server that the reading rows share, and remove what is not kept."""
         self._stack.close()
         self._served = None
+
+    def fresh(self) -> Path:
+        """Make a directory, which is removed at the end."""
+        path = Path(tempfile.mkdtemp(dir=self.directory))
+        self._stack.callback(shutil.rmtree, path)
+        return path
 
     @property
     def ended(self) -> int:
@@ -123,6 +133,7 @@ class Place:
         finally:
             stop_server(state)
         _keep(state, self.directory / CREATED)
+        self._write_facts(CREATED)
         shutil.rmtree(directory)
 
     def _end(self) -> None:
@@ -135,6 +146,10 @@ class Place:
             ensure_server(state)
             stop_server(state)
             _keep(state, self.directory / ENDED)
+            self._write_facts(ENDED)
+
+    def _write_facts(self, kind: str) -> None:
+        (self.directory / f"{kind}.json").write_text(json.dumps(self.facts[kind]))
 
 
 def run_client(
