@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from motoko.launcher.attempt_records import parse_start
 from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.preparation import environment
 from motoko.launcher.source_files import ScriptFile
-from motoko.runtime.processes import ProcessIdentity
+from motoko.runtime.processes import ProcessIdentity, boot_id, identify, pid_namespace
 from motoko.storage.commit import run_transaction
 from motoko.storage.launcher_leases import (
     LauncherRegistration,
@@ -113,6 +114,17 @@ def test_variables_of_a_run() -> None:
 def test_start_records(text: str, expected: ProcessIdentity | None) -> None:
     found = parse_start(text)
     assert (None if found is None else found.process) == expected
+
+
+def test_start_records_without_a_start_time() -> None:
+    # A process of this machine with the same pid is not the wrapper of another one.
+    pid = os.getpid()
+    elsewhere = parse_start(f"process {pid} boot 5 host 8.5 -\n")
+    assert elsewhere is not None
+    assert elsewhere.process == ProcessIdentity(pid, 0, "boot", 5, "host")
+    here = parse_start(f"process {pid} {boot_id()} {pid_namespace()} host 8.5 -\n")
+    assert here is not None
+    assert here.process == identify(pid)
 
 
 @pytest.mark.parametrize(

@@ -318,10 +318,10 @@ def test_start_notes_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert mine.other_launchers() == {"its"}
     mine.record("a")
     mine.record("b")
-    mine.trim(["b"])
+    mine.trim(lambda: ["b"])
     assert mine.contains("mine", "a")
     monkeypatch.setattr(start_notes, "TRIM_BYTES", 3)
-    mine.trim(["b"])
+    mine.trim(lambda: ["b"])
     assert not its.contains("mine", "a")
     assert its.contains("mine", "b")
     assert its.other_launchers() == {"mine"}
@@ -340,7 +340,7 @@ def test_a_fenced_launcher_starts_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(start_notes, "TRIM_BYTES", 0)
     its.fence({"mine"})
     forbidden: list[Callable[[], object]] = [
-        mine.check, lambda: mine.record("b"), lambda: mine.trim(["a"])
+        mine.check, lambda: mine.record("b"), lambda: mine.trim(lambda: ["a"])
     ]  # fmt: skip
     for work in forbidden:
         with pytest.raises(Fenced, match="launcher mine was replaced"):

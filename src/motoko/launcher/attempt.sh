@@ -1,11 +1,12 @@
-# usage: sh attempt.sh RUN_DIRECTORY/.motoko-TOKEN [-k BOOT NAMESPACE HOST] COMMAND [ARGUMENT...]
+# usage: sh attempt.sh RUN_DIRECTORY/.motoko-TOKEN [-k BOOT NAMESPACE HOST [-t TIME]] COMMAND [ARGUMENT...]
 #
 # Create the outbox of the attempt with its start record, run the command in the run directory, and
 # append its exit status to the outbox. Without errors this uses builtins only: an external command
 # would double the cost of a short run. The variables have names that no environment has, because
 # the command would inherit a changed value.
 #
-# -k: the known facts of this machine and its PID namespace. The shell reads files byte by byte.
+# -k: the known facts of this machine and its PID namespace. -t: the time. The shell reads files byte
+# by byte, so with the time it does not read its own facts: its arguments identify it.
 
 # TERM to the process group ends the command; this shell survives to write the exit record.
 motoko_stopped=
@@ -22,7 +23,12 @@ motoko_time=
 if [ "$1" = -k ]; then
     motoko_boot=$2 motoko_namespace=$3 motoko_host=$4
     shift 4
-    IFS= read -r motoko_stat <"/proc/$$/stat"
+    if [ "$1" = -t ]; then
+        motoko_time=$2
+        shift 2
+    else
+        IFS= read -r motoko_stat <"/proc/$$/stat"
+    fi
 elif [ -r "/proc/$$/stat" ]; then
     IFS= read -r motoko_stat <"/proc/$$/stat"
     IFS= read -r motoko_boot </proc/sys/kernel/random/boot_id
@@ -33,7 +39,9 @@ elif [ -r "/proc/$$/stat" ]; then
     done 2>/dev/null 3</proc/self/ns/pid </proc/self/fdinfo/3
 fi
 # Only bash knows the time without an external command.
-if [ -n "${EPOCHREALTIME-}" ]; then
+if [ -n "$motoko_time" ]; then
+    :
+elif [ -n "${EPOCHREALTIME-}" ]; then
     motoko_time=$EPOCHREALTIME
 elif [ -n "${BASH_VERSION-}" ]; then
     printf -v motoko_time '%(%s)T' -1

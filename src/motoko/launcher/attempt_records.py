@@ -2,9 +2,10 @@
 
 In the outbox they are lines. ``process PID BOOT NAMESPACE HOST TIME STAT``, by the wrapper, is the
 first: boot id, inode of the PID namespace, host, seconds since the epoch and the fields of
-``/proc/PID/stat`` after the command's name, ``-`` for each that is unknown. ``launcher NAME``
-stands there instead if a launcher reclaimed the attempt. ``exit STATUS`` is the last. In the
-earlier layout they are files: ``start``, with a line for each item, and ``exit``.
+``/proc/PID/stat`` after the command's name, ``-`` for each that is unknown. A local launcher does
+without the fields, because the wrapper's arguments contain the token. ``launcher NAME`` stands
+there instead if a launcher reclaimed the attempt. ``exit STATUS`` is the last. In the earlier
+layout they are files: ``start``, with a line for each item, and ``exit``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.launcher.attempt_paths import EXIT, START, has_directory
 from motoko.runtime.ports import SYSTEM, process_age
-from motoko.runtime.processes import ProcessIdentity, boot_id, identify
+from motoko.runtime.processes import ProcessIdentity, boot_id, identify, is_visible
 from motoko.runtime.untrusted_files import read_end, read_file, stat_file
 from motoko.worker import RECLAIM_PREFIX, START_PREFIX
 from motoko.worker.earlier_layout import HEADER
@@ -82,8 +83,10 @@ def _record(
 ) -> StartRecord | None:
     if pid < 1:
         return None
-    if not stat:  # without /proc only the pid is known
-        return StartRecord(identify(pid) or ProcessIdentity(pid, 0, boot), time)
+    if not stat:  # whether a process with this pid is the wrapper depends on its arguments
+        process = ProcessIdentity(pid, 0, boot, namespace, host)
+        living = identify(pid) if is_visible(process) else None
+        return StartRecord(living or process, time)
     found = _STAT.fullmatch(stat)
     if found is None:
         return None

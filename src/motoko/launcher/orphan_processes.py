@@ -47,6 +47,10 @@ class OrphanProcesses:
         self._adopts = is_subreaper()
         self._exited: set[int] = set()
 
+    def has_none(self, wrappers: Collection[int]) -> bool:
+        """Return whether this process certainly has no child except ``wrappers``."""
+        return self._adopts and not adopted_children(wrappers)
+
     async def terminate(
         self, key: RunKey, attempt: str, wrappers: Collection[int], *, child: bool
     ) -> list[int]:

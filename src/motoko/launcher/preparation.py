@@ -172,12 +172,12 @@ def inputs_file(
         "attempt": record.tries,
         "token": paths.token,
         "workflow": workflow,
-        "job": dict(record.job),
-        "fields": dict(record.fields),
-        "resources": dict(record.options),
+        "job": encode(dict(record.job)),
+        "fields": encode(dict(record.fields)),
+        "resources": encode(dict(record.options)),
         "types": dict(types),
     }
-    return json.dumps(encode(inputs)).encode() + b"\n"
+    return json.dumps(inputs).encode() + b"\n"
 
 
 def environment(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import Fenced, LauncherError
@@ -22,7 +23,7 @@ from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
 DIRECTORY_NAME: Final = "starts"
@@ -41,6 +42,7 @@ class StartNotes:
         self._owner = owner
         self._own = self._directory / owner
         self._size = 0
+        self._lock = threading.Lock()
 
     def open(self) -> None:
         """Make the owner's directory, once the database knows the owner."""
@@ -60,10 +62,12 @@ class StartNotes:
                 f"{self._own} was removed, and a launcher starts nothing without it.",
             )
 
-    def trim(self, kept: Collection[str]) -> None:
-        """Drop notes of other attempts than ``kept`` if the file is large; OSError or Fenced."""
-        if self._size > TRIM_BYTES:
-            content = "".join(f"{token}\n" for token in kept).encode()
+    def trim(self, kept: Callable[[], Iterable[str]]) -> None:
+        """Drop other notes than those of ``kept()`` if the file is large; OSError or Fenced."""
+        with self._lock:
+            if self._size <= TRIM_BYTES:
+                return
+            content = "".join(f"{token}\n" for token in kept()).encode()
             with self._checked():
                 write_atomic(self._own / FILE_NAME, content)
             self._size = len(content)
@@ -71,7 +75,7 @@ class StartNotes:
     def record(self, token: str) -> None:
         """Note an attempt that is about to start; OSError or Fenced."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        with self._checked():
+        with self._lock, self._checked():
             descriptor = os.open(self._own / FILE_NAME, flags, PRIVATE_FILE)
             try:
                 self._size += os.write(descriptor, f"{token}\n".encode())

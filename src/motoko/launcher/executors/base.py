@@ -6,9 +6,6 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
-import anyio
-import anyio.lowlevel
-
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError
 from motoko.launcher import attempt_files
@@ -26,7 +23,7 @@ from motoko.launcher.run_directory import AttemptSuperseded
 from motoko.launcher.source_files import SourceFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anyio.abc import TaskGroup
 
@@ -53,8 +50,14 @@ class ProcessHandle(Protocol):
     async def wait(self) -> int | None:
         """Wait for the end; return the exit status, negative for a signal, None if unknown."""
 
+    def notify(self, on_end: Callable[[int | None], object]) -> bool:
+        """Call ``on_end`` with that status at the end; return False if that is impossible."""
+
     async def stop(self, grace: float) -> None:
         """Terminate the group, kill it after ``grace`` seconds, and wait for the end."""
+
+    def is_alone(self) -> bool:
+        """Return whether its group has no other member, once it has ended."""
 
     async def stop_remaining(self, grace: float) -> list[int]:
         """Stop the remaining members of the group; return those that do not end."""
@@ -74,7 +77,6 @@ class Executor(ABC):
         self._updates = updates
         self._starts = starts
         self._files = SourceFiles(store.clock)
-        self._slots_changed = anyio.Event()
 
     @abstractmethod
     def start(self, tasks: TaskGroup) -> None:
@@ -85,8 +87,8 @@ class Executor(ABC):
         """Adopt an abandoned attempt; ``restarted``: the machine has restarted since the claim."""
 
     @abstractmethod
-    async def submit_fitting(self) -> None:
-        """Start the waiting attempts that have slots."""
+    def _on_slots_changed(self) -> None:
+        """Start the waiting attempts that have slots, after the current step of the event loop."""
 
     @abstractmethod
     def _stop_started(self, attempt: Attempt) -> None:
@@ -105,7 +107,7 @@ class Executor(ABC):
     def submit(self, attempt: Attempt) -> None:
         """Queue an attempt. It starts as soon as slots are free."""
         self.pool.add(attempt)
-        self._slots_changed.set()
+        self._on_slots_changed()
 
     def cancel(self, attempt: Attempt, reason: Lifecycle) -> None:
         """Stop an attempt. The first reason counts; CREATED requeues the run."""
@@ -121,7 +123,7 @@ class Executor(ABC):
         """Stop an attempt whose run belongs to another launcher, and record nothing."""
         self._abandon(attempt)
         self.pool.remove(attempt)
-        self._slots_changed.set()
+        self._on_slots_changed()
 
     def release(self) -> list[Attempt]:
         """Stop watching all attempts; return those that were not started."""
@@ -131,16 +133,9 @@ class Executor(ABC):
     def set_limits(self, slots: int, limits: QueueLimits) -> None:
         """Apply changed limits."""
         self.pool.slots = slots
-        self._slots_changed.set()
+        self._on_slots_changed()
 
     # -- shared by the executors -----------------------------------------------------------
-
-    async def _submit_forever(self) -> None:
-        while True:
-            await self._slots_changed.wait()
-            self._slots_changed = anyio.Event()
-            await anyio.lowlevel.checkpoint()  # the launcher submits all claims of a round first
-            await self.submit_fitting()
 
     def _fail_start(self, attempt: Attempt, problem: Exception) -> None:
         """Requeue or fail an attempt that cannot be started; raise an error of the launcher."""
@@ -192,7 +187,7 @@ class Executor(ABC):
     def _leave(self, attempt: Attempt) -> None:
         self.pool.release(attempt)
         self._updates.wake()
-        self._slots_changed.set()
+        self._on_slots_changed()
 
 
 class ExecutorSet(dict[str, Executor]):

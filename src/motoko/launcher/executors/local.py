@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -19,6 +20,8 @@ from motoko.launcher.attempt_paths import START
 from motoko.launcher.attempt_records import exit_record, exit_time, start_time
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.base import Executor
+from motoko.launcher.executors.call_queue import CallQueue, WorkThreads
+from motoko.launcher.executors.first_moments import FirstMoments
 from motoko.launcher.executors.local_process import clear_group, command
 from motoko.launcher.orphan_processes import OrphanProcesses
 from motoko.launcher.preparation import (
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from motoko.storage.store import WorkflowStore
 
 START_DELAY: Final = 0.2  # seconds; the start of a shorter run is recorded with its end
+START_THREADS: Final = 2  # one prepares a run while the system starts another
 POLL_SECONDS: Final = 1.0
 NOT_STARTED: Final = 111  # exit status of a wrapper that did not create its outbox
 
@@ -72,24 +76,41 @@ class LocalExecutor(Executor):
         self._orphans = OrphanProcesses(grace)
         self._handles: dict[str, ProcessHandle] = {}
         self._tasks: TaskGroup
+        self._loop: asyncio.AbstractEventLoop
         self._busy = anyio.Event()
+        self._calls = CallQueue()
+        self._first_moments = FirstMoments(self._calls, self._end_early, self._watch_on)
+        self._starter = WorkThreads(self._start_batch, START_THREADS)
+        self._submits_soon = False
 
     def start(self, tasks: TaskGroup) -> None:
         """Start the executor's tasks."""
         self._tasks = tasks
-        tasks.start_soon(self._submit_forever)
+        self._loop = asyncio.get_running_loop()
+        tasks.start_soon(self._calls.run)
+        tasks.start_soon(self._starter.run)
         tasks.start_soon(self._poll_outboxes)
 
     # -- starting --------------------------------------------------------------------------
 
-    async def submit_fitting(self) -> None:
-        """Start the waiting attempts that have slots."""
+    def _on_slots_changed(self) -> None:
+        if not self._submits_soon:
+            self._submits_soon = True
+            self._calls.put(self._submit_fitting)
+
+    def _submit_fitting(self) -> None:
+        self._submits_soon = False
         batch = self.pool.start_fitting()
-        if not batch:
-            return
-        others = set(self.pool.running()).difference(batch)
-        kept_tokens = [a.token for a in others if not a.start_recorded]
-        problems = await run_in_thread(partial(self._spawn_all, batch, kept_tokens))
+        if batch:
+            self._starter.put(batch)
+
+    def _start_batch(self, batch: list[Attempt]) -> None:
+        """Start attempts, in a thread for that."""
+        problems = self._spawn_all(batch)
+        call = partial(self._on_started, batch, problems)
+        self._loop.call_soon_threadsafe(self._calls.put, call)
+
+    def _on_started(self, batch: list[Attempt], problems: list[Exception | None]) -> None:
         for attempt, problem in zip(batch, problems, strict=True):
             if problem is None:
                 self._watch_soon(attempt)
@@ -97,14 +118,18 @@ class LocalExecutor(Executor):
                 attempt.started_at = None
                 self._fail_start(attempt, problem)
 
-    def _spawn_all(self, batch: list[Attempt], kept_tokens: list[str]) -> list[Exception | None]:
+    def _spawn_all(self, batch: list[Attempt]) -> list[Exception | None]:
         try:
-            self._starts.trim(kept_tokens)
+            self._starts.trim(self._unrecorded_starts)
         except OSError as error:
             return [as_start_error(error)] * len(batch)
         except Fenced as error:
             return [error] * len(batch)
         return [self._spawn(attempt) for attempt in batch]
+
+    def _unrecorded_starts(self) -> list[str]:
+        """Return the tokens of attempts that may have started without the database knowing it."""
+        return [attempt.token for attempt in self.pool.running() if not attempt.start_recorded]
 
     def _spawn(self, attempt: Attempt) -> Exception | None:
         """Create the run directory and start the wrapper; return an error. Blocks."""
@@ -131,29 +156,45 @@ class LocalExecutor(Executor):
 
     def _watch_soon(self, attempt: Attempt) -> None:
         self._busy.set()
-        self._tasks.start_soon(self._watch, attempt, self._handles[attempt.token])
+        handle, seconds = self._handles[attempt.token], min(START_DELAY, self._time_left(attempt))
+        if attempt.start_recorded or not self._first_moments.add(attempt, handle, seconds):
+            self._watch_on(attempt)
         self._stop_started(attempt)  # cancelled during its start
 
     # -- watching --------------------------------------------------------------------------
 
-    async def _watch(self, attempt: Attempt, handle: ProcessHandle) -> None:
+    def _watch_on(self, attempt: Attempt) -> None:
+        """Record the start of an attempt unless it is recorded, and watch its process."""
+        handle = self._handles[attempt.token]
+        if not attempt.start_recorded and not handle.has_ended:
+            attempt.process = handle.identity
+            self._updates.started.append(attempt)
+            self._updates.wake()
+        self._tasks.start_soon(self._watch, attempt, handle)
+
+    def _time_left(self, attempt: Attempt) -> float:
+        """Return the seconds until the timeout of an attempt."""
         limit = math.inf if attempt.options.timeout is None else attempt.options.timeout
         start = attempt.started_uptime
-        passed = 0.0 if start is None else self._clock.uptime() - start
-        left = max(0.0, limit - passed)
-        if not attempt.start_recorded:
-            with anyio.move_on_after(min(START_DELAY, left)):
-                await handle.wait()
-            left = max(0.0, left - START_DELAY)
-            if not handle.has_ended:
-                attempt.process = handle.identity
-                self._updates.started.append(attempt)
-                self._updates.wake()
-        with anyio.move_on_after(left):
+        return max(0.0, limit if start is None else limit - (self._clock.uptime() - start))
+
+    async def _watch(self, attempt: Attempt, handle: ProcessHandle) -> None:
+        with anyio.move_on_after(self._time_left(attempt)):
             await handle.wait()
         if not handle.has_ended:
             self.cancel(attempt, Lifecycle.TIMEOUT)
         await self._finish(attempt, handle, await handle.wait())
+
+    def _end_early(self, attempt: Attempt, status: int | None) -> None:
+        """Record the end of an attempt in its first moments, in a task if it left processes."""
+        handle = self._handles[attempt.token]
+        simple = status is not None and status >= 0 and status != NOT_STARTED
+        if simple and handle.is_alone() and self._orphans.has_none(self._pids()):
+            del self._handles[attempt.token]
+            attempt.process = handle.identity
+            self._end(attempt, status)
+        else:
+            self._tasks.start_soon(self._finish, attempt, handle, status)
 
     async def _finish(self, attempt: Attempt, handle: ProcessHandle, status: int | None) -> None:
         now = self._store.now()

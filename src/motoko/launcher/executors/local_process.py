@@ -23,9 +23,10 @@ from motoko.runtime.processes import (
     signal_group,
 )
 from motoko.runtime.signals import changeable_signals
+from motoko.runtime.spawning import SessionSpawner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from motoko.launcher.source_files import ScriptFile
     from motoko.runtime.ports import Clock, Processes, Runtime
@@ -61,22 +62,20 @@ class ProcessSpawner:
         self._prefix = preserve_variables(base)
         self._runtime = runtime
         # Scripts rely on the default actions: a pipeline on SIGPIPE, which Python ignores.
-        self._signals = changeable_signals()
+        self._spawner = SessionSpawner(changeable_signals())
 
     def spawn(
         self, directory: str, script: list[str], variables: Mapping[str, str]
     ) -> LocalProcess:
         """Start the wrapper of the attempt in ``directory``; raise OSError."""
-        pid = os.posix_spawn(
-            SHELL,
-            [SHELL, WRAPPER, directory, *known_facts(), *self._prefix, *script],
-            {**self._base, **passable(variables)},
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=self._signals,
-        )
+        arguments = [SHELL, WRAPPER, directory, *self._known_facts(), *self._prefix, *script]
+        pid = self._spawner.spawn(SHELL, arguments, {**self._base, **passable(variables)})
         return LocalProcess(pid, runtime=self._runtime)
+
+    def _known_facts(self) -> list[str]:
+        """Return the wrapper's arguments with the facts that it need not find; none if unknown."""
+        facts = [boot_id(), str(pid_namespace() or ""), host()]
+        return ["-k", *facts, "-t", f"{self._runtime.clock.now():.6f}"] if all(facts) else []
 
     def attach(self, identity: ProcessIdentity) -> LocalProcess | None:
         """Watch a process that is not a child; return None if it has ended."""
@@ -85,12 +84,6 @@ class ProcessSpawner:
             return found
         found.forget()
         return None
-
-
-def known_facts() -> list[str]:
-    """Return the wrapper's arguments with the facts that it need not find; none if unknown."""
-    facts = [boot_id(), str(pid_namespace() or ""), host()]
-    return ["-k", *facts] if all(facts) else []
 
 
 def preserve_variables(environment: Mapping[str, str]) -> list[str]:
@@ -167,6 +160,7 @@ class LocalProcess:
         self._started = self._clock.monotonic()
         self._end = asyncio.Event()
         self._watched = False
+        self._on_end: Callable[[int | None], object] = _ignore
         self._descriptor = _pidfd(pid)
 
     @property
@@ -178,14 +172,25 @@ class LocalProcess:
 
     async def wait(self) -> int | None:
         """Wait for the end; return the exit status, None if the process is not a child."""
-        if self._descriptor is None:
+        if not self._watch():
             await self._poll()
-        elif not self._watched:
-            self._watched = True
-            asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
         if not self.has_ended:
             await self._end.wait()
         return self._status
+
+    def notify(self, on_end: Callable[[int | None], object]) -> bool:
+        """Call ``on_end`` with the exit status at the end; return False if that is impossible."""
+        self._on_end = on_end
+        return self._watch()
+
+    def _watch(self) -> bool:
+        """Let the event loop watch the pidfd; return False if the process is alive without one."""
+        if self._descriptor is None:
+            return self.has_ended
+        if not self._watched:
+            self._watched = True
+            asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
+        return True
 
     async def _poll(self) -> None:
         """Poll the process, where the system has no pidfd."""
@@ -207,6 +212,7 @@ class LocalProcess:
         self.has_ended = True
         self._end.set()
         self.forget()
+        self._on_end(self._status)
 
     def forget(self) -> None:
         """Stop watching the process, which continues."""
@@ -236,6 +242,10 @@ class LocalProcess:
         identity = self.identity
         if not self.has_ended and identity is not None:
             signal_group(identity, number)
+
+    def is_alone(self) -> bool:
+        """Return whether its group has no other member, once it has ended."""
+        return not _group_exists(self.pid, self._processes)
 
     async def stop_remaining(self, grace: float) -> list[int]:
         """Stop the remaining members of the group, whose number they keep reserved."""
@@ -286,6 +296,10 @@ def _signal_group(group: int, number: int, processes: Processes) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def _ignore(status: int | None) -> None:
+    """Do nothing at the end of a process."""
 
 
 def _pidfd(pid: int) -> int | None:

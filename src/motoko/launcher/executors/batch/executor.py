@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.lowlevel
 
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_files
@@ -80,6 +81,7 @@ class BatchExecutor(Executor):
         self._lag = lag
         self._submitter = Submitter(store, client, limits, owner=owner, root=root, starts=starts)
         self._wake = anyio.Event()
+        self._slots_changed = anyio.Event()
         self._submissions: dict[str, Submission] = {}
         self._tasks: dict[str, ArrayTask] = {}  # by the attempt's token
         self._to_cancel: set[JobId] = set()
@@ -96,6 +98,16 @@ class BatchExecutor(Executor):
         super().set_limits(slots, limits)
 
     # -- submitting ------------------------------------------------------------------------
+
+    def _on_slots_changed(self) -> None:
+        self._slots_changed.set()
+
+    async def _submit_forever(self) -> None:
+        while True:
+            await self._slots_changed.wait()
+            self._slots_changed = anyio.Event()
+            await anyio.lowlevel.checkpoint()  # the launcher submits all claims of a round first
+            await self.submit_fitting()
 
     async def submit_fitting(self) -> None:
         """Submit the waiting attempts that have slots."""

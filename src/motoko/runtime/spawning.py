@@ -1,0 +1,99 @@
+"""Start processes in sessions of their own, without holding up other threads.
+
+``os.posix_spawn`` keeps Python's lock until the new process has loaded its program: on busy
+processors for milliseconds. On Linux the C function is therefore called directly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+# Of spawn.h in glibc and musl, whose types are smaller than OPAQUE_BYTES.
+SETSIGDEF: Final = 0x04
+SETSIGMASK: Final = 0x08
+SETSID: Final = 0x80
+OPAQUE_BYTES: Final = 1024
+
+
+class SessionSpawner:
+    """Starts processes with /dev/null as input, no blocked signals, and default actions.
+
+    ``signals``: those whose default action is restored.
+    """
+
+    def __init__(self, signals: Collection[int]) -> None:
+        self._signals = signals
+        self._native = _NativeSpawn(signals) if sys.platform == "linux" else None
+
+    def spawn(self, path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Start the program ``path``; return its pid. OSError, or ValueError for a null byte."""
+        if self._native is not None:
+            return self._native.spawn(path, arguments, environment)
+        return os.posix_spawn(
+            path,
+            list(arguments),
+            environment,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=self._signals,
+        )
+
+
+class _NativeSpawn:
+    """The C function ``posix_spawn`` with fixed attributes; ctypes releases Python's lock."""
+
+    def __init__(self, signals: Collection[int]) -> None:
+        libc = ctypes.CDLL(None)
+        self._spawn = libc.posix_spawn
+        self._attributes, self._actions, mask, defaults = (
+            ctypes.create_string_buffer(OPAQUE_BYTES) for _ in range(4)
+        )
+        libc.sigemptyset(mask)
+        libc.sigemptyset(defaults)
+        for number in signals:
+            libc.sigaddset(defaults, number)
+        _check(libc.posix_spawnattr_init(self._attributes))
+        _check(libc.posix_spawnattr_setsigmask(self._attributes, mask))
+        _check(libc.posix_spawnattr_setsigdefault(self._attributes, defaults))
+        flags = ctypes.c_short(SETSIGDEF | SETSIGMASK | SETSID)
+        _check(libc.posix_spawnattr_setflags(self._attributes, flags))
+        _check(libc.posix_spawn_file_actions_init(self._actions))
+        devnull = os.fsencode(os.devnull)
+        _check(
+            libc.posix_spawn_file_actions_addopen(
+                self._actions, 0, devnull, os.O_RDONLY, ctypes.c_uint(0)
+            )
+        )
+
+    def spawn(self, path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+        words = _texts(arguments)
+        variables = _texts([f"{name}={value}" for name, value in environment.items()])
+        pid = ctypes.c_int(0)
+        _check(
+            self._spawn(
+                ctypes.byref(pid), os.fsencode(path), self._actions, self._attributes,
+                words, variables,
+            ),
+            path,
+        )  # fmt: skip
+        return pid.value
+
+
+def _texts(texts: Sequence[str]) -> Any:
+    """Return texts as a C array that ends with a null pointer."""
+    encoded = list(map(os.fsencode, texts))
+    if any(b"\0" in text for text in encoded):
+        raise ValueError("embedded null byte")
+    return (ctypes.c_char_p * (len(encoded) + 1))(*encoded, None)
+
+
+def _check(error: int, path: str | None = None) -> None:
+    if error:
+        raise OSError(error, os.strerror(error), path)
