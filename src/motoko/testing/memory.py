@@ -138,18 +138,12 @@ class Clients:
 
     def synchronize(self) -> None:
         """Wait until both sessions see the same commits."""
-        eventually(lambda: self._state(self.first) == self._state(self.second))
+        eventually(lambda: self._newest(self.first) == self._newest(self.second))
 
     @staticmethod
-    def _state(session: Session) -> str:
+    def _newest(session: Session) -> str:
         session.refresh()
-        tables = session.tables
-        runs = {
-            name: [*tables.study(name).records(tables.study(name).ids(None))]
-            for name in tables.study_names()
-        }
-        variables = {name: tables.variable(None, name) for name in tables.variable_names(None)}
-        return repr((runs, variables))
+        return session.snapshot[0]
 
     def close(self) -> None:
         """Close all sessions."""
