@@ -11,10 +11,12 @@ import pytest
 
 from motoko.core.records import RunRecord
 from motoko.core.run_options import RunOptions
+from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher.attempt_files import reclaim_text
 from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.attempt_records import parse_start
+from motoko.launcher.attempts import Attempt, SlotPool
 from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.preparation import environment
 from motoko.launcher.source_files import ScriptFile
@@ -134,6 +136,30 @@ def test_the_time_of_a_start_record(word: str, expected: float | None) -> None:
     found = parse_start(f"process 77 boot 5 host {word} {FIELDS}\n")
     assert found is not None
     assert found.time == expected
+
+
+def test_notes_stay_until_the_database_knows_the_start() -> None:
+    pool = SlotPool(2)
+    waiting, starting, failed, ended, recorded = (
+        Attempt(
+            RunRecord("study", number, 1, "a name", b"", {}, lifecycle=state),
+            RunOptions(),
+            AttemptPaths("/root", number, 1, f"token{number}", "1.0"),
+        )
+        for number, state in enumerate([*[Lifecycle.SUBMITTED] * 4, Lifecycle.START])
+    )
+    for attempt in (starting, ended):
+        pool.add(attempt)
+    assert pool.start_fitting() == [starting, ended]
+    ended.started_at = 1.0
+    pool.release(ended)  # its end waits for a commit
+    pool.add_running(recorded)
+    pool.add(failed)
+    pool.add(waiting)
+    pool.release(failed)
+    assert pool.unrecorded_starts() == [starting.token, ended.token]
+    pool.remove(ended)
+    assert pool.unrecorded_starts() == [starting.token]
 
 
 def test_machine_names() -> None:

@@ -102,6 +102,18 @@ class SlotPool:
         """Return the attempts that have slots."""
         return list(self._running)
 
+    def unrecorded_starts(self) -> list[str]:
+        """Return the tokens of attempts that may have started without the database knowing it.
+
+        An attempt that has ended is one of them until its end is in the database.
+        """
+        return [
+            attempt.token
+            for attempt in self.attempts()
+            if (attempt in self._running or attempt.started_at is not None)
+            and not attempt.start_recorded
+        ]
+
     def add(self, attempt: Attempt) -> None:
         """Add an attempt to the queue for slots."""
         self._attempts[attempt.token] = attempt

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +21,8 @@ from motoko.launcher.attempt_paths import START
 from motoko.launcher.attempt_records import exit_record, exit_time, start_time
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.base import Executor
-from motoko.launcher.executors.call_queue import CallQueue, WorkThreads
-from motoko.launcher.executors.first_moments import FirstMoments
+from motoko.launcher.executors.call_queue import CallQueue
+from motoko.launcher.executors.early_exits import EarlyExits
 from motoko.launcher.executors.local_process import clear_group, command
 from motoko.launcher.orphan_processes import OrphanProcesses
 from motoko.launcher.preparation import (
@@ -30,6 +31,7 @@ from motoko.launcher.preparation import (
     prepare_attempt,
 )
 from motoko.runtime import fault_points
+from motoko.runtime.completion import to_completion
 from motoko.runtime.descendants import describe_process
 from motoko.runtime.ports import process_age
 from motoko.runtime.processes import is_visible
@@ -76,19 +78,16 @@ class LocalExecutor(Executor):
         self._orphans = OrphanProcesses(grace)
         self._handles: dict[str, ProcessHandle] = {}
         self._tasks: TaskGroup
-        self._loop: asyncio.AbstractEventLoop
         self._busy = anyio.Event()
         self._calls = CallQueue()
-        self._first_moments = FirstMoments(self._calls, self._end_early, self._watch_on)
-        self._starter = WorkThreads(self._start_batch, START_THREADS)
+        self._early_exits = EarlyExits(self._calls, self._end_early, self._watch_on)
+        self._starters = ThreadPoolExecutor(START_THREADS, "motoko-starter")
         self._submits_soon = False
 
     def start(self, tasks: TaskGroup) -> None:
         """Start the executor's tasks."""
         self._tasks = tasks
-        self._loop = asyncio.get_running_loop()
-        tasks.start_soon(self._calls.run)
-        tasks.start_soon(self._starter.run)
+        tasks.start_soon(self._make_calls)
         tasks.start_soon(self._poll_outboxes)
 
     # -- starting --------------------------------------------------------------------------
@@ -98,20 +97,28 @@ class LocalExecutor(Executor):
             self._submits_soon = True
             self._calls.put(self._submit_fitting)
 
+    async def _make_calls(self) -> None:
+        """Make the queued calls until cancelled; then finish the starts in progress."""
+        try:
+            await self._calls.run()
+        finally:
+            close = partial(self._starters.shutdown, cancel_futures=True)
+            await to_completion(run_in_thread(close))
+
     def _submit_fitting(self) -> None:
         self._submits_soon = False
         batch = self.pool.start_fitting()
         if batch:
-            self._starter.put(batch)
+            loop = asyncio.get_running_loop()
+            starts = loop.run_in_executor(self._starters, self._spawn_all, batch)
+            starts.add_done_callback(
+                lambda done: self._calls.put(partial(self._on_started, batch, done))
+            )
 
-    def _start_batch(self, batch: list[Attempt]) -> None:
-        """Start attempts, in a thread for that."""
-        problems = self._spawn_all(batch)
-        call = partial(self._on_started, batch, problems)
-        self._loop.call_soon_threadsafe(self._calls.put, call)
-
-    def _on_started(self, batch: list[Attempt], problems: list[Exception | None]) -> None:
-        for attempt, problem in zip(batch, problems, strict=True):
+    def _on_started(
+        self, batch: list[Attempt], starts: asyncio.Future[list[Exception | None]]
+    ) -> None:
+        for attempt, problem in zip(batch, starts.result(), strict=True):
             if problem is None:
                 self._watch_soon(attempt)
             else:
@@ -119,17 +126,14 @@ class LocalExecutor(Executor):
                 self._fail_start(attempt, problem)
 
     def _spawn_all(self, batch: list[Attempt]) -> list[Exception | None]:
+        """Start attempts; return the error of each. Blocks."""
         try:
-            self._starts.trim(self._unrecorded_starts)
+            self._starts.trim(self.pool.unrecorded_starts)
         except OSError as error:
             return [as_start_error(error)] * len(batch)
         except Fenced as error:
             return [error] * len(batch)
         return [self._spawn(attempt) for attempt in batch]
-
-    def _unrecorded_starts(self) -> list[str]:
-        """Return the tokens of attempts that may have started without the database knowing it."""
-        return [attempt.token for attempt in self.pool.running() if not attempt.start_recorded]
 
     def _spawn(self, attempt: Attempt) -> Exception | None:
         """Create the run directory and start the wrapper; return an error. Blocks."""
@@ -157,7 +161,7 @@ class LocalExecutor(Executor):
     def _watch_soon(self, attempt: Attempt) -> None:
         self._busy.set()
         handle, seconds = self._handles[attempt.token], min(START_DELAY, self._time_left(attempt))
-        if attempt.start_recorded or not self._first_moments.add(attempt, handle, seconds):
+        if attempt.start_recorded or not self._early_exits.watch(attempt, handle, seconds):
             self._watch_on(attempt)
         self._stop_started(attempt)  # cancelled during its start
 
@@ -186,7 +190,7 @@ class LocalExecutor(Executor):
         await self._finish(attempt, handle, await handle.wait())
 
     def _end_early(self, attempt: Attempt, status: int | None) -> None:
-        """Record the end of an attempt in its first moments, in a task if it left processes."""
+        """Record the end of a short attempt, in a task if it left processes."""
         handle = self._handles[attempt.token]
         simple = status is not None and status >= 0 and status != NOT_STARTED
         if simple and handle.is_alone() and self._orphans.has_none(self._pids()):
