@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.Exceptions import ServerException
+from ZODB.FileStorage import FileStorage
+from ZODB.fsIndex import fsIndex
 from ZODB.utils import p64, z64
 
 from motoko.cli.json_output import overview_to_json
@@ -256,6 +258,25 @@ def test_a_file_of_an_older_version_without_digests_is_intact(tmp_path: Path) ->
     state.database.write_bytes(gzip.decompress((DATA / "version-2.db.gz").read_bytes()))
     size = state.database.stat().st_size
     assert check_file(state.database).committed == size
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_the_opening_saves_a_missing_index(tmp_path: Path, version: int) -> None:
+    """It holds what ZODB reads from the file, also from one without digests."""
+    state = StateDir.of(tmp_path)
+    state.path.mkdir()
+    content = gzip.decompress((DATA / f"version-{version}.db.gz").read_bytes())
+    state.database.write_bytes(content)
+    other = tmp_path / "other.db"
+    other.write_bytes(content)
+    index = state.path / "wf.db.index"
+    with contextlib.closing(AtomicFileStorage(state.database)) as storage:
+        assert index.exists()
+        with contextlib.closing(FileStorage(str(other))) as expected:
+            assert dict(storage._index) == dict(expected._index)
+            assert storage.lastTransaction() == expected.lastTransaction()
+            assert storage.new_oid() == expected.new_oid()
+    assert fsIndex.load(str(index))["pos"] == len(content)
 
 
 def test_digests_survive_a_pack(state: StateDir, large: Path) -> None:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 KEYS: Final = "keys"  # the kind of a column that only names the columns of its members
 DIVIDED: Final = ("job", "fields")
-_STORED: Final = tuple(name for name in STORED_FIELDS if name not in ("study", "id"))
+STORED: Final = tuple(name for name in STORED_FIELDS if name not in ("study", "id"))
 
 
 def encode_runs(records: Sequence[RunRecord]) -> dict[str, Column]:
     """Return the columns of one or more runs of a study, without their ids."""
     values = dict(zip(STORED_FIELDS, zip(*map(stored_values, records), strict=True), strict=True))
-    return encode_values((name, values[name]) for name in _STORED)
+    return encode_values((name, values[name]) for name in STORED)
 
 
 def encode_values(named: Iterable[tuple[str, Sequence[Any]]]) -> dict[str, Column]:
@@ -54,7 +54,7 @@ def decode_runs(
     ``column`` returns a column of the block by its name, None if the block was written before there
     was such a column.
     """
-    values = {name: _values(name, positions, column) for name in _STORED}
+    values = {name: _values(name, positions, column) for name in STORED}
     everything = {"study": [study] * len(ids), "id": ids, **values}
     for row in zip(*(everything[name] for name in STORED_FIELDS), strict=True):
         yield record_of_values(list(row))

@@ -14,6 +14,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.core.column_encoding import EncodedValues
 from motoko.core.constraints import Columns
 from motoko.core.constraints.row_filter import column_values
 from motoko.core.constraints.syntax_tree import Column
@@ -300,7 +301,9 @@ class ColumnCollector:
         of_batch = self._source.columns(rows, self._wanted)
         for column in self._wanted:
             values = of_batch[column.shown]
-            if column.source == "own" and column.type == "str" and column.name not in _UNIQUE:
+            is_decoded = not isinstance(values, EncodedValues)
+            repeats = column.type == "str" and column.name not in _UNIQUE
+            if column.source == "own" and repeats and is_decoded:
                 self._texts.update({one: one for one in set(values) - self._texts.keys()})
                 values = list(map(self._texts.__getitem__, values))
             position = column.source, column.name
@@ -363,6 +366,6 @@ def _last_times(rows: Rows) -> list[AttemptTimes]:
 
 def _copied(values: Sequence[Any]) -> Sequence[Any]:
     """Return values that the caller may change, without effect on cached ones."""
-    if isinstance(values, array) or _SCALARS.issuperset(map(type, values)):
+    if isinstance(values, array | EncodedValues) or _SCALARS.issuperset(map(type, values)):
         return values
     return [v if v.__class__ in _SCALARS else copy_plain(v) for v in values]

@@ -8,6 +8,7 @@ from array import array
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.core.column_encoding import IS_BIG_ENDIAN, EncodedValues
 from motoko.core.run_columns import CollectedColumns
 from motoko.core.values import to_json
 from motoko.errors import MotokoError
@@ -101,12 +102,12 @@ def _array(pandas: Any, declared: str | None, parts: Sequence[Sequence[Any]]) ->
             return pandas.array(_numbers(parts, "int64"), dtype="Int64")
         if kind == "int":
             return pandas.array(list(chain(*parts)), dtype="Int64")
+    with contextlib.suppress(UnicodeEncodeError):
+        if kind == "str":
+            return pandas.array(_texts(pandas, parts), dtype="string")
     values = list(chain.from_iterable(parts))
     if kind == "bool":
         return pandas.array(values, dtype="boolean")
-    with contextlib.suppress(UnicodeEncodeError):
-        if kind == "str":
-            return pandas.array(_texts(pandas, values), dtype="string")
     if kind == "datetime":
         return _times(pandas, values)
     # A series: the frame would convert an array again.
@@ -117,7 +118,7 @@ def _array(pandas: Any, declared: str | None, parts: Sequence[Sequence[Any]]) ->
 def _types(values: Sequence[Any]) -> set[type]:
     if isinstance(values, array | range):
         return {type(value) for value in values[:1]}
-    return set(map(type, values))
+    return values.types() if isinstance(values, EncodedValues) else set(map(type, values))
 
 
 def _numbers(parts: Sequence[Sequence[Any]], dtype: str) -> Any:
@@ -133,18 +134,37 @@ def _numbers(parts: Sequence[Sequence[Any]], dtype: str) -> Any:
     return numpy.concatenate(found)
 
 
-def _texts(pandas: Any, values: list[str | None]) -> Any:
+def _texts(pandas: Any, parts: Sequence[Sequence[Any]]) -> Any:
     """Return texts in the form that pandas converts with the least work.
 
     Raise UnicodeEncodeError for lone surrogates, as a file name in another encoding may have.
     """
     if pandas.StringDtype().storage != "pyarrow":
+        values = list(chain.from_iterable(parts))
         for value in filter(None, values):
             value.encode()
         return values
     import pyarrow
 
-    return pyarrow.array(values, type=pyarrow.large_string())
+    texts = pyarrow.large_string()
+    found = [_arrow(pyarrow, part).cast(texts) for part in parts]
+    return pyarrow.concat_arrays(found) if found else pyarrow.array([], texts)
+
+
+def _arrow(pyarrow: Any, values: Sequence[str | None]) -> Any:
+    """Return texts as an Arrow array, without Python objects if they are encoded."""
+    if IS_BIG_ENDIAN or not isinstance(values, EncodedValues):
+        return pyarrow.array(list(values), pyarrow.large_string())
+    kind, content, data = values.column
+    if kind == "choice":
+        places = pyarrow.Array.from_buffers(
+            pyarrow.uint8(), len(data), [None, pyarrow.py_buffer(data)]
+        )
+        return pyarrow.array(content, pyarrow.large_string()).take(places)
+    buffers = [None, pyarrow.py_buffer(content), pyarrow.py_buffer(data)]
+    found = pyarrow.Array.from_buffers(pyarrow.string(), len(values), buffers)
+    found.validate(full=True)
+    return found
 
 
 def _common_kind(kinds: set[type], declared: str | None) -> str | None:

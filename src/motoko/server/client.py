@@ -217,6 +217,21 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         """Return the id of a new object, waiting for the server if necessary."""
         return self._retry_until_connected(super().new_oid)
 
+    def checkCurrentSerialInTransaction(  # noqa: N802 - the name is ZODB's
+        self, oid: bytes, serial: bytes, transaction: Any
+    ) -> None:
+        """Refuse the transaction if the object has another version; sent with the vote."""
+        buffer = self._check_trans(transaction, "checkCurrentSerialInTransaction")
+        call = "checkCurrentSerialInTransaction", (oid, serial, id(transaction))
+        buffer.__dict__.setdefault("checks", []).append(call)
+
+    def tpc_vote(self, txn: Any) -> Any:
+        """Vote on a transaction."""
+        checks = self._check_trans(txn, "tpc_vote").__dict__.pop("checks", ())
+        if checks:
+            self._server.async_iter(checks)
+        return super().tpc_vote(txn)
+
     def tpc_abort(self, txn: Any, timeout: float | None = 0.0) -> None:
         """Abort a transaction, without waiting: an exited server has forgotten it."""
         super().tpc_abort(txn, timeout=timeout)

@@ -16,10 +16,11 @@ import os
 import pickle
 import struct
 from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.FileStorage.format import CorruptedDataError, CorruptedError
+from ZODB.fsIndex import fsIndex
 from ZODB.POSException import POSError
 from ZODB.TimeStamp import TimeStamp
 
@@ -31,6 +32,7 @@ from motoko.server.transaction_file import (
     HEADER,
     LENGTH,
     MAGIC,
+    FileRecords,
     FileTransaction,
     another_begins,
     closing_length,
@@ -38,6 +40,7 @@ from motoko.server.transaction_file import (
     only_zeros,
     read_before,
     read_header,
+    record_positions,
     sector_end,
     walk,
 )
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
     from motoko.runtime.ports import Clock
 
+COLLECTED: Final = 100_000  # positions
 ATTEMPTS: Final = 3
 PAUSE: Final = 0.05
 # Raised by FileStorage for bytes that it cannot parse.
@@ -76,10 +80,36 @@ log = logging.getLogger("motoko.storage")
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """A file of ``size`` bytes, of which ``committed`` are whole transactions."""
+    """A file of ``size`` bytes, of which ``committed`` are whole transactions.
+
+    If the whole file was read, ``index`` has all objects, and ``last`` is the id of the last
+    transaction.
+    """
 
     size: int
     committed: int
+    index: Any = None
+    last: bytes = b""
+
+
+class _Index:
+    """Collects the positions of objects in a FileStorage's index; bounded memory beside that."""
+
+    def __init__(self) -> None:
+        self.index = fsIndex()
+        self._new: dict[bytes, int] = {}
+
+    def add(self, transaction: FileTransaction, records: FileRecords) -> None:
+        """Add the records of the next transaction."""
+        self._new.update(record_positions(transaction, records))
+        if len(self._new) > COLLECTED:
+            self.complete()
+
+    def complete(self) -> Any:
+        """Return the index."""
+        self.index.update(self._new)
+        self._new.clear()
+        return self.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +188,15 @@ def _check(path: Path, file: IO[bytes], size: int) -> FileCheck:
             path, f"is cut off: of {known} bytes that were committed {size} are left"
         )
     for start in (known, len(MAGIC)):
-        end, last = walk(file, start, size)
+        places = _Index()
+        end, last = walk(file, start, size, places.add)
         if last is None and end > len(MAGIC):
             last = read_before(file, end)
             if last is None:
                 continue  # the index is wrong
         if end == size or (end >= known and _is_torn(file, end, size, last)):
-            return FileCheck(size, end)
+            index = places.complete() if start == len(MAGIC) else None
+            return FileCheck(size, end, index, b"" if last is None else last.id)
     raise damaged_error(path, f"is damaged at byte {end} of {size}")
 
 
@@ -180,17 +212,18 @@ def check_complete(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
         )
 
 
-def cut_torn_tail(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
+def cut_torn_tail(path: Path, *, clock: Clock = SYSTEM.clock) -> FileCheck:
     """Cut off an unfinished commit; DatabaseDamagedError if the file is damaged."""
     found = check_file(path, clock=clock)
     if found.committed == found.size:
-        return
+        return found
     with path.open("r+b") as file:
         tail = _tail(file, found, clock.now())
         write_atomic(_tail_file(path), json.dumps(asdict(tail)).encode(), durable=True)
         file.truncate(found.committed)
         os.fsync(file.fileno())
     log.warning("cut off the end of %s: %s", path, tail)
+    return found
 
 
 def torn_tail(path: Path, found: FileCheck, now: float) -> TornTail | None:

@@ -40,6 +40,7 @@ class AtomicFileStorage(SafeFileStorage):
     """
 
     _pos: int
+    _read_whole = False  # at the opening, because there was no index
     _indexed = 0  # position at which the index was last saved
     packed_bytes = 0  # of the last pack
     _pack: FilePack | None = None  # the last one
@@ -59,6 +60,8 @@ class AtomicFileStorage(SafeFileStorage):
         try:
             with file_integrity.translate_errors(path, opening=True):
                 super().__init__(path)
+                if self._read_whole:
+                    self._save_index()
                 if not self._new:
                     self.getTid(z64)  # without a root, the next client would make one
         except BaseException:
@@ -69,7 +72,10 @@ class AtomicFileStorage(SafeFileStorage):
         _lock(self._file)
         # This process has locked the file, and not read it yet.
         if not self._new:
-            file_integrity.cut_torn_tail(Path(self._file_name), clock=self._clock)
+            found = file_integrity.cut_torn_tail(Path(self._file_name), clock=self._clock)
+            self._read_whole = bool(found.index)
+            if self._read_whole:  # do not read it again
+                return found.index, found.committed, found.last
         return super()._restore_index()
 
     # -- commits ---------------------------------------------------------------------------

@@ -4,9 +4,9 @@ A step rewrites one block, or makes one of single runs. Runs of an older Motoko 
 compaction also converts old databases. Each step is one commit, and a database between two steps is
 as valid as any other. A step changes no run: readers find the same records before and after it.
 
-A step writes the objects of the runs once more, without their values, before it removes them from
-their tree. So it conflicts with concurrent edits of them. The first edit of a run without an object
-inserts one into the tree ``own``, which the step keeps. Readers prefer that object to the columns.
+A step conflicts with every concurrent edit of its runs: it checks that their objects did not change
+since it read them, and each edit of an ended run checks the mapping that the step writes. That is
+the block, or the study's table for runs that are stored alone. See ``RunStore.to_write``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from motoko.core.states import NON_TERMINAL
 from motoko.storage import run_store
 from motoko.storage.commit import run_transaction
-from motoko.storage.run_block import COMPACTED, RunBlock, new_block, rewrite
+from motoko.storage.run_block import RunBlock, check_current, ended_block, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from motoko.core.run_rows import Rows
     from motoko.storage.database import Database
     from motoko.storage.study_table import StudyTable
     from motoko.storage.tables import Tables
@@ -70,12 +71,14 @@ def _compact_block(table: StudyTable, first: int) -> tuple[bool, int]:
     is_due = not item["ended"] or len(own) + len(single) > EDITED * len(ids)
     if not is_due or any(map(block.has, active)):
         return False, ids[-1] + 1
-    records = list(table.records(sorted({*ids, *single})))
-    _remove(table.name, own, list(own))
-    _remove(table.name, table.trees["runs"], single)
-    if records:
-        rewrite(item, records)
+    rows = _rows(table, sorted({*ids, *single}))
+    _remove(own, list(own))
+    if single:
+        _remove_single(table, single)
+    if len(rows):
+        rewrite(item, rows)
     else:  # all of them were deleted
+        item._p_changed = True
         del table.trees["blocks"][first]
     return True, ids[-1] + 1
 
@@ -93,10 +96,15 @@ def _compact_single_runs(table: StudyTable, first: int, block: int | None) -> tu
     is_last = block is None and len(group) < run_store.BLOCK
     if is_last or len(ended) < run_store.LEAST:
         return False, group[-1] + 1
-    records = list(table.records(ended))
-    _remove(table.name, single, ended)
-    table.trees["blocks"][ended[0]] = new_block(records, ended=True)
+    rows = _rows(table, ended)
+    _remove_single(table, ended)
+    table.trees["blocks"][ended[0]] = ended_block(table.name, rows)
     return True, group[-1] + 1
+
+
+def _rows(table: StudyTable, ids: Sequence[int]) -> Rows:
+    """Return the rows of ended runs; the commit fails if one is edited meanwhile."""
+    return table.runs.stored_rows(ids, check_current)
 
 
 def _first(tree: Any, low: int) -> int | None:
@@ -110,10 +118,15 @@ def _active(table: StudyTable, low: int, high: int) -> set[int]:
     return {run_id for ids in sets for run_id in ids.keys(low, high)}
 
 
-def _remove(study: str, tree: Any, ids: Sequence[int]) -> None:
-    """Remove the objects of runs from a tree; a concurrent edit of one conflicts."""
+def _remove_single(table: StudyTable, ids: Sequence[int]) -> None:
+    """Remove runs that are stored alone, and write the mapping that their edits check."""
+    _remove(table.trees["runs"], ids)
+    table.trees._p_changed = True
+
+
+def _remove(tree: Any, ids: Sequence[int]) -> None:
+    """Remove the objects of runs from a tree."""
     for run_id in ids:
-        tree[run_id].data = {COMPACTED: (study, run_id)}
         del tree[run_id]
 
 

@@ -74,6 +74,10 @@ class TranslatingConnection(Connection):  # type: ignore[misc]
         finally:
             self._activating = None
 
+    def rely_on(self, ghost: Any, record: Any) -> None:
+        """Do what ``readCurrent`` does, with a record that ``stored_states`` yielded."""
+        self._readCurrent[ghost._p_oid] = record[1]  # noqa: SLF001 - see above
+
     def _set_state(self, ghost: Any, data: bytes, serial: bytes) -> None:
         """Do what ``setstate`` does with what it loads."""
         self._reader.setGhostState(ghost, data)

@@ -21,7 +21,7 @@ from persistent.mapping import PersistentMapping
 
 from motoko.core.constraints.column_scan import ABSENT
 from motoko.core.records import RunKey, RunRecord, stored_key
-from motoko.core.run_blocks import KEYS, decode_runs, encode_runs
+from motoko.core.run_blocks import KEYS, STORED, decode_runs, encode_runs, encode_values
 from motoko.core.run_rows import ColumnRows
 from motoko.storage.bulk_read import prefetch
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from motoko.core.column_encoding import Column
     from motoko.core.constraints.column_scan import ColumnScan
+    from motoko.core.run_rows import Rows
 
 BLOCK_VERSION: Final = 1
 DELETED: Final = "deleted"
-COMPACTED: Final = "compacted"
 
 
 class RunBlock:
@@ -143,25 +143,36 @@ class RunBlock:
         prefetch(self.columns_of(self.item["columns"]))
 
 
-def new_block(records: Sequence[RunRecord], *, ended: bool = False) -> Any:
-    """Return a new block of runs of a study, in id order."""
-    return new_object({**_content(records), "own": IOBTree(), "ended": ended})
+def new_block(records: Sequence[RunRecord]) -> Any:
+    """Return a new block of new runs of a study, in id order."""
+    ids = [record.id for record in records]
+    content = _content(records[0].study, ids, encode_runs(records))
+    return new_object({**content, "own": IOBTree(), "ended": False})
 
 
-def rewrite(item: Any, records: Sequence[RunRecord]) -> None:
+def ended_block(study: str, rows: Rows) -> Any:
+    """Return a new block of ended runs of a study, in id order."""
+    return new_object({**_ended(study, rows), "own": IOBTree()})
+
+
+def rewrite(item: Any, rows: Rows) -> None:
     """Store the ended runs of a block in its columns."""
     item.pop("moved", None)
     item._v_records = None  # noqa: SLF001
-    item.update({**_content(records), "ended": True})
+    item.update(_ended(item["block"][1], rows))
 
 
-def _content(records: Sequence[RunRecord]) -> dict[str, Any]:
-    ids = [record.id for record in records]
+def _ended(study: str, rows: Rows) -> dict[str, Any]:
+    columns = encode_values((name, rows.values(name)) for name in STORED)
+    return {**_content(study, rows.values("id"), columns), "ended": True}
+
+
+def _content(study: str, ids: Sequence[int], columns: Mapping[str, Column]) -> dict[str, Any]:
     consecutive = ids[-1] - ids[0] == len(ids) - 1
     return {
-        "block": (BLOCK_VERSION, records[0].study, ids[0], len(ids)),
+        "block": (BLOCK_VERSION, study, ids[0], len(ids)),
         "ids": None if consecutive else array("i", ids).tobytes(),
-        "columns": {n: _stored_column(c) for n, c in encode_runs(records).items()},
+        "columns": {name: _stored_column(column) for name, column in columns.items()},
     }
 
 
@@ -187,9 +198,19 @@ def changed_keys(data: Mapping[str, Any]) -> list[RunKey]:
 
 def stored_keys(data: Mapping[str, Any]) -> list[RunKey]:
     """Return the runs that may be stored elsewhere, or otherwise, since this data was written."""
-    if "block" in data:
-        return block_keys(data)
-    return [RunKey(*data[COMPACTED])] if COMPACTED in data else changed_keys(data)
+    return block_keys(data) if "block" in data else changed_keys(data)
+
+
+def check_current(item: Any, record: Any = None) -> None:
+    """Refuse to commit if another client changes a persistent object, unless it is new.
+
+    ``record``: its stored record, if it is not loaded.
+    """
+    if record is not None:
+        item._p_jar.rely_on(item, record)
+    elif item._p_jar is not None:
+        item._p_activate()  # a ghost has no version
+        item._p_jar.readCurrent(item)
 
 
 def new_object(data: dict[str, Any]) -> Any:

@@ -8,7 +8,8 @@ creates together are a block, up to BLOCK runs with neighbouring ids::
 
 The first edit of a run in a block gives it an object of its own, in the block's tree ``own``. So
 edits of different runs do not conflict, edits of one run do, and each object has the version of its
-run. A deleted run of a block leaves ``{"deleted": (study, id)}`` there.
+run. A deleted run of a block leaves ``{"deleted": (study, id)}`` there. Every write of an ended run
+checks that its block, or the study's table, did not change: compaction.py writes that.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.core.records import RunRecord, decode_record, encode_record
 from motoko.core.run_rows import StoredRows, join_rows
 from motoko.storage.bulk_read import prefetch, prefetch_leaves, stored_records, stream_keys
-from motoko.storage.run_block import DELETED, RunBlock, new_block, new_object
+from motoko.storage.run_block import DELETED, RunBlock, check_current, new_block, new_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from motoko.core.constraints.column_scan import ColumnScan
     from motoko.core.run_rows import Part, Rows
+
+    Visit = Callable[[Any, Any], object]
 
 BLOCK: Final = 1000  # runs
 LEAST: Final = 100  # runs with neighbouring ids that become a block
@@ -62,6 +65,7 @@ class RunStore:
 
     def __init__(self, study: str, trees: Any) -> None:
         self._study = study
+        self._table = trees
         self._single = trees["runs"]
         self._blocks = trees.get("blocks")  # None: written by an older Motoko
         self._new: dict[int, RunRecord] = {}  # created since the last flush, not stored yet
@@ -135,8 +139,16 @@ class RunStore:
         ``keep``: the objects of single runs stay in the cache.
         """
         new = StoredRows.of(run for i in ids if (run := self._new.get(i)) is not None)
-        stored = self._joined(ids, self._blocks_with(ids), select, keep=keep)
+        visit = _activate if keep else None
+        stored = self._joined(ids, self._blocks_with(ids), select, visit)
         return join_rows([stored, select(new)])
+
+    def stored_rows(self, ids: Sequence[int], visit: Visit) -> Rows:
+        """Return the rows of stored runs, by id.
+
+        Call ``visit`` for each object, with its stored record if it is not loaded.
+        """
+        return self._joined(ids, self._blocks_with(ids), lambda part: part, visit)
 
     def every_row(
         self,
@@ -153,35 +165,34 @@ class RunStore:
         ``names``: the columns that the caller uses, None: all. ``scan`` finds all runs of blocks
         that ``select`` takes. It needs no index.
         """
-        start = low
+        start, visit = low, _activate if keep else None
         for some in self._groups(low, high, TOGETHER):
             prefetch([block.own for block in some])
             for block, ids in _found(some, scan, names):
                 first, last = block.ids[0], block.ids[-1]
-                yield from self._single_rows(start, first - 1, select, keep=keep)
+                yield from self._single_rows(start, first - 1, select, visit)
                 within = ids
                 if first < low or last > high:
                     within = [run_id for run_id in ids if low <= run_id <= high]
                 between = list(self._single.keys(max(first, low), min(last, high)))
                 if within or between:
-                    yield self._joined(between, [(block, within)], select, keep=keep)
+                    yield self._joined(between, [(block, within)], select, visit)
                 start = max(start, last + 1)
-        yield from self._single_rows(start, high, select, keep=keep)
+        yield from self._single_rows(start, high, select, visit)
 
     def _single_rows(
-        self, low: int, high: int, select: Callable[[Part], Part], *, keep: bool
+        self, low: int, high: int, select: Callable[[Part], Part], visit: Visit | None
     ) -> Iterator[Rows]:
         ids = stream_keys(self._single, low, high, keep=False) if low <= high else iter(())
         while batch := list(islice(ids, BLOCK)):
-            yield self._joined(batch, [], select, keep=keep)
+            yield self._joined(batch, [], select, visit)
 
     def _joined(
         self,
         single: Sequence[int],
         blocks: Sequence[tuple[RunBlock, Sequence[int]]],
         select: Callable[[Part], Part],
-        *,
-        keep: bool,
+        visit: Visit | None,
     ) -> Rows:
         """Return the rows of runs: of some that may be single, and of some in each block."""
         objects, unread = self._own_objects(single, blocks)
@@ -190,12 +201,12 @@ class RunStore:
             data = item.data if unloaded is None else unloaded
             if DELETED not in data:
                 rows.append(data["record"])
-            if keep and unloaded is not None:
-                item._p_jar.activate(item, stored)
+            if visit is not None:
+                visit(item, stored)
         parts: list[Part] = [StoredRows(rows)]
         for block, ids in blocks:
             parts.append(block.rows([i for i in ids if i not in objects] if objects else ids))
-        if not keep:
+        if visit is None:
             for leaf in unread:
                 leaf._p_deactivate()  # noqa: SLF001
         if self._single._p_jar is not None:
@@ -307,9 +318,7 @@ class RunStore:
         if record.id in self._new:
             self._new[record.id] = record
             return
-        stored = self.own_object(record.id)
-        if stored is None:
-            stored = self._new_object(record.id)
+        stored = self.to_write(record.id)
         stored.data = encode_record(record)
         stored._v_record = record
 
@@ -334,31 +343,36 @@ class RunStore:
         A run without an object of its own gets one, as by an edit. To check the tree instead would
         not help: it does not change if one of its leaves does.
         """
-        stored = self.own_object(run_id)
-        if stored is None:
-            self._new_object(run_id)
-        elif stored._p_jar is not None:
-            stored._p_jar.readCurrent(stored)
+        check_current(self.to_write(run_id))
 
     def delete(self, run_id: int) -> None:
         """Delete a run. Concurrent edits conflict, and other clients are notified."""
         if self._new.pop(run_id, None) is not None:
             return
+        stored = self.to_write(run_id)
         if run_id in self._single:
-            self._single[run_id]._p_changed = True
+            stored._p_changed = True
             del self._single[run_id]
             return
-        stored = self.own_object(run_id)
-        if stored is None:
-            stored = self._new_object(run_id)
         stored.data = {DELETED: (self._study, run_id)}
         stored._v_record = None
 
-    def _new_object(self, run_id: int) -> Any:
-        """Give a run of a block an object of its own."""
-        block = self._block_with(run_id)
-        assert block is not None
-        stored = block.own[run_id] = new_object(encode_record(block.record(run_id)))
+    def to_write(self, run_id: int) -> Any:
+        """Return the object of a stored run; a run of a block gets one if it has none of its own.
+
+        The commit conflicts with a compaction of the run. Only ended runs are compacted.
+        """
+        stored = self._single.get(run_id)
+        block = self._block_with(run_id) if stored is None else None
+        record = self.find(run_id)
+        if record is not None and record.lifecycle.is_terminal:
+            check_current(self._table if block is None else block.item)
+        if block is None:
+            return stored
+        stored = block.own.get(run_id)
+        if stored is None:
+            assert record is not None
+            stored = block.own[run_id] = new_object(encode_record(record))
         return stored
 
     def flush(self) -> None:
@@ -391,6 +405,11 @@ def _stretches(ids: Sequence[int]) -> Iterator[list[int]]:
     """Yield the longest stretches of consecutive ids."""
     for _, stretch in groupby(enumerate(ids), lambda pair: pair[1] - pair[0]):
         yield [run_id for _, run_id in stretch]
+
+
+def _activate(item: Any, stored: Any) -> None:
+    if stored is not None:
+        item._p_jar.activate(item, stored)
 
 
 def _record_of(stored: Any) -> RunRecord | None:

@@ -111,6 +111,7 @@ def _matching(test: Comparison, negated: bool) -> Callable[[Column, int], set[in
     """Return a function that returns the positions in a column at which a comparison holds."""
     holds = value_predicate(test)
     number = test.values[0] if test.operator == "=" and not negated else None
+    text = number.encode(errors="replace") if isinstance(number, str) else None
 
     def matching(column: Column, length: int) -> set[int] | None:
         kind = column[0]
@@ -120,6 +121,13 @@ def _matching(test: Comparison, negated: bool) -> Callable[[Column, int], set[in
             return None if holds(column[1]) != negated else set()
         if kind in CODES and number.__class__ in NUMBERS:
             return set(_equal_numbers(column, number))
+        if kind == "choice":
+            chosen = {at for at, value in enumerate(column[1]) if holds(value) != negated}
+            return (
+                {at for at, place in enumerate(column[2]) if place in chosen} if chosen else set()
+            )
+        if kind == "text" and text is not None and text not in column[2]:
+            return set()
         values = decode_column(column, range(length))
         return {at for at, value in enumerate(values) if holds(value) != negated}
 
