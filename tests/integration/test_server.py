@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
 from motoko.runtime.ports import SystemClock
+from motoko.server import recent_commits
 from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.lifecycle import ensure_server, is_responding, stop_server
 from motoko.server.state_dir import MAX_SOCKET_PATH, StateDir
@@ -701,6 +703,24 @@ def test_clients_wait_for_a_server_and_continue(state: StateDir, store: Workflow
     end()
     reader.close()
     session.close()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("size", [1, recent_commits.BYTES * 3 // 4])
+def test_a_client_learns_what_changed_while_it_was_away(
+    state: StateDir, store: WorkflowStore, size: int
+) -> None:
+    """Even if the server that it reconnects to remembers no commit of that time but the last."""
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
+    assert variable(store, "n") == 1
+    kill_server(state)
+    with contextlib.closing(Database(AtomicFileStorage(state.database))) as database:
+        for name, value in (("n", 2), ("large", "x" * size), ("large", "y" * size), ("small", 3)):
+            with contextlib.closing(Session(database)) as session:
+                session.add(SetVariable(None, name, value))
+                commit(database, session)
+    ensure_server(state)
+    eventually(lambda: variable(store, "n") == 2)
 
 
 @pytest.mark.fault

@@ -163,6 +163,9 @@ def scanned(constraint: Any, block: Block, now: list[RunRecord]) -> list[RunReco
     return now if found is None else [now[position] for position in sorted(found)]
 
 
+REPEATED = 4  # times, so that few values become a column of choices
+
+
 def alike(runs: list[RunRecord]) -> list[RunRecord]:
     """Return the runs that have the same parameters as the first one."""
     return [run for run in runs if list(run.job) == list(runs[0].job)]
@@ -178,7 +181,7 @@ def test_a_scan_of_columns_finds_every_match(
     tree: Any, runs: list[RunRecord], edits: dict[int, dict[str, Any]]
 ) -> None:
     constraint = parse(tree.text(), COLUMNS)
-    for block in (runs, alike(runs)):
+    for block in (runs, alike(runs), alike(runs) * REPEATED):
         now = [replace(run, fields=edits.get(at, run.fields)) for at, run in enumerate(block)]
         edited = frozenset(at for at in edits if at < len(block))
         found = scanned(constraint, Block(block, edited), now)
@@ -189,9 +192,10 @@ def test_a_scan_of_columns_finds_every_match(
 @unhurried
 @given(trees(parameters), st.lists(records(), min_size=1, max_size=8))
 def test_a_scan_of_parameters_finds_only_matches(tree: Any, runs: list[RunRecord]) -> None:
-    constraint, block = parse(tree.text(), COLUMNS), alike(runs)
-    matching = [run for run in block if constraint.matches(run)]
-    assert scanned(constraint, Block(block), block) == matching
+    constraint = parse(tree.text(), COLUMNS)
+    for block in (alike(runs), alike(runs) * REPEATED):
+        matching = [run for run in block if constraint.matches(run)]
+        assert scanned(constraint, Block(block), block) == matching
 
 
 @unhurried

@@ -99,6 +99,7 @@ PARTS = st.lists(
         *(st.lists(values | st.none(), min_size=1, max_size=3) for values in TYPES.values()),
         st.lists(st.integers(-9, 9), min_size=2, max_size=4),
         st.lists(st.floats(), min_size=2, max_size=4),
+        st.lists(st.sampled_from(["", "ü", "a"]) | st.none(), min_size=12, max_size=20),
     ),
     min_size=1,
     max_size=3,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motoko.core.column_encoding import decode_column, encode_column
+from motoko.core.column_encoding import EncodedValues, decode_column, encode_column
 
 pytestmark = pytest.mark.unit
 
@@ -32,6 +32,8 @@ COLUMNS = st.one_of(
     st.lists(st.tuples(st.floats(), st.text(max_size=2), st.integers()), min_size=1, max_size=6),
     st.lists(st.fixed_dictionaries({"x": st.floats(), "n": st.integers()}), min_size=1, max_size=6),
     st.lists(st.binary(min_size=2, max_size=2), min_size=1, max_size=6),
+    st.lists(st.text(st.characters()), min_size=1, max_size=6),
+    st.lists(st.sampled_from([None, True, "", "true"]), min_size=8, max_size=20),
     st.tuples(VALUES, st.integers(1, 5)).map(lambda pair: [pair[0]] * pair[1]),
 )
 
@@ -62,6 +64,15 @@ def test_any_positions_come_back(values: list[Any], data: st.DataObject) -> None
     assert same(found, [values[position] for position in positions])
 
 
+@given(COLUMNS, VALUES)
+def test_values_are_counted_and_typed_as_in_a_list(values: list[Any], value: Any) -> None:
+    found = decode_column(encode_column(values), range(len(values)))
+    for one in (value, *values):
+        assert found.count(one) == values.count(one)
+    if isinstance(found, EncodedValues):
+        assert set(map(type, values)) <= found.types()
+
+
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "a", b"a", (), (1, ("a",)), math.nan, -0.0])
 def test_equal_values_are_stored_once(value: Any) -> None:
     assert same(encode_column([value] * 3), ("same", value))
@@ -76,3 +87,26 @@ def test_numbers_take_eight_bytes() -> None:
     for values in ([0.5, 1.5, 2.5], [1, 2, -3]):
         kind, data = encode_column(values)
         assert (kind, len(data)) == (type(values[0]).__name__, 24)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["a", "ü", "", "€"], "text"),
+        (["a", "\ud800"], "list"),  # not UTF-8
+        (["a", "b"] * 4, "choice"),
+        ([None, "b"] * 4, "choice"),
+        ([True, None] * 4, "choice"),
+        ([True, "b"] * 3, "list"),  # two values share too little
+        ([None, 1] * 4, "list"),  # 1 equals True
+    ],
+)
+def test_texts_and_choices_are_joined(values: list[Any], kind: str) -> None:
+    assert encode_column(values)[0] == kind
+
+
+def test_a_byte_holds_each_of_the_most_choices() -> None:
+    for number, kind in ((256, "choice"), (257, "text")):
+        values = [str(at % number) for at in range(number * 4)]
+        column = encode_column(values)
+        assert (column[0], list(decode_column(column, range(len(values))))) == (kind, values)

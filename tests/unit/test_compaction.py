@@ -215,6 +215,20 @@ def test_an_edit_in_progress_is_kept(
         }
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_an_edit_beside_the_end_and_the_compaction_of_its_run_is_kept(
+    database: Database, session: Session, own: bool
+) -> None:
+    if own:  # the run has an object of its own
+        change(database, edit(z=0))
+    session.refresh()
+    session.add(edit(w=1))
+    finish(database)
+    compact(database)
+    commit(database, session)
+    assert {name: records(database)[1].fields[name] for name in "wy"} == {"w": 1, "y": 1}
+
+
 def check_nothing(*_: Any) -> None:
     """Let a commit succeed whatever others changed."""
 

@@ -17,6 +17,7 @@ from motoko.runtime.files import sync_directory
 from motoko.runtime.ports import SYSTEM
 from motoko.server import file_integrity
 from motoko.server.file_packing import PackError, packing
+from motoko.server.recent_commits import count_commits
 from motoko.server.safe_file import SafeFileStorage
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ class AtomicFileStorage(SafeFileStorage):
             if self._read_whole:  # do not read it again
                 return found.index, found.committed, found.last
         return super()._restore_index()
+
+    def lastInvalidations(self, count: int) -> Any:  # noqa: N802 - the name is ZODB's
+        """Return the ids of recent commits, and of the objects that each wrote; oldest first."""
+        with self._lock:
+            count = count_commits(self._file, self._pos, count)
+        return super().lastInvalidations(count)
 
     # -- commits ---------------------------------------------------------------------------
 

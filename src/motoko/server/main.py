@@ -22,6 +22,7 @@ from motoko.runtime.signals import reset_all
 from motoko.server.file_integrity import translate_errors
 from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.packing import Packer, PackPolicy
+from motoko.server.recent_commits import COMMITS, RecentCommits
 from motoko.server.state_dir import StateDir
 from motoko.server.state_dir_guard import PathGuard, StateDirGuard
 from motoko.server.temp_files import remove_stale_files
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 
     from motoko.runtime.ports import Runtime
 
-# A client that missed more commits than this only learns that anything may have changed.
-INVALIDATION_QUEUE: Final = 5000
+NAME: Final = "1"  # of the storage, for ZEO
 CHECK_SECONDS: Final = 1.0  # between two checks that clients can reach the server
 COMMIT_SECONDS: Final = 10.0
 
@@ -60,11 +60,10 @@ def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> Non
     socket: PathGuard | None = None
     try:
         with translate_errors(state.database, opening=True):
-            server = StorageServer(
-                str(path), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
-            )
+            server = StorageServer(str(path), {NAME: storage}, invalidation_queue_size=COMMITS)
+            server.invq[NAME] = RecentCommits(server.invq[NAME])
         loop = server.acceptor.event_loop
-        server.lock_managers["1"].timeout = CommitLimit(loop)
+        server.lock_managers[NAME].timeout = CommitLimit(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, loop.stop)
         path.chmod(0o600)
