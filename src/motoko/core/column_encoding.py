@@ -111,8 +111,12 @@ def decode_column(column: Column, positions: Sequence[int]) -> Sequence[Any]:
     If they are an array, all are numbers of its type. They may be EncodedValues.
     """
     kind, *content = column
+    if kind == "same" and type(content[0]) in CHOSEN:
+        return EncodedValues(("choice", (content[0],), bytes(len(positions))))
     if kind == "same":
         return [content[0]] * len(positions)
+    if kind == "choice" and positions != range(len(content[1])):
+        return EncodedValues(("choice", content[0], bytes(content[1][at] for at in positions)))
     if kind == "bytes":
         size, data = content
         return [data[size * position : size * (position + 1)] for position in positions]

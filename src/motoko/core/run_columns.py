@@ -366,6 +366,6 @@ def _last_times(rows: Rows) -> list[AttemptTimes]:
 
 def _copied(values: Sequence[Any]) -> Sequence[Any]:
     """Return values that the caller may change, without effect on cached ones."""
-    if isinstance(values, array | EncodedValues) or _SCALARS.issuperset(map(type, values)):
+    if isinstance(values, array | range | EncodedValues) or _SCALARS.issuperset(map(type, values)):
         return values
     return [v if v.__class__ in _SCALARS else copy_plain(v) for v in values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.column_encoding import IS_BIG_ENDIAN, EncodedValues
@@ -14,7 +14,7 @@ from motoko.core.values import to_json
 from motoko.errors import MotokoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from pandas import DataFrame
@@ -147,8 +147,25 @@ def _texts(pandas: Any, parts: Sequence[Sequence[Any]]) -> Any:
     import pyarrow
 
     texts = pyarrow.large_string()
-    found = [_arrow(pyarrow, part).cast(texts) for part in parts]
+    found = [_arrow(pyarrow, part).cast(texts) for part in _joined_choices(parts)]
     return pyarrow.concat_arrays(found) if found else pyarrow.array([], texts)
+
+
+def _joined_choices(parts: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Yield parts, those with the same choices as one."""
+    for choices, group in groupby(parts, _choices):
+        if choices is None:
+            yield from group
+        else:
+            columns = [part.column for part in group if isinstance(part, EncodedValues)]
+            yield EncodedValues(("choice", choices, b"".join(data for _, _, data in columns)))
+
+
+def _choices(part: Sequence[Any]) -> tuple[Any, ...] | None:
+    if isinstance(part, EncodedValues) and part.column[0] == "choice":
+        choices: tuple[Any, ...] = part.column[1]
+        return choices
+    return None
 
 
 def _arrow(pyarrow: Any, values: Sequence[str | None]) -> Any:

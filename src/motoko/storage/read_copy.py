@@ -253,8 +253,15 @@ class _Columns(Mapping[str, Any]):
         self._columns = columns
 
     def __getitem__(self, name: str) -> Column:
-        found: Column = self._columns[name]
-        return _load(self._data, found) if isinstance(found[0], int) else found
+        found: Column = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a column."""
+        found = self._columns.get(name, default)
+        return _load(self._data, found) if found and isinstance(found[0], int) else found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

@@ -45,12 +45,13 @@ class RunBlock:
         self._study: str
         self.first: int
         self._number: int
-        _, self._study, self.first, self._number = item["block"]
+        # UserDict's own methods would take most of the time of a scan.
+        _, self._study, self.first, self._number = item.data["block"]
 
     @property
     def ids(self) -> Sequence[int]:
         """Return the ids of its runs, those of deleted ones included, ascending."""
-        stored = self.item["ids"]
+        stored = self.item.data["ids"]
         if stored is None:
             return range(self.first, self.first + self._number)
         return array("i", stored)
@@ -58,11 +59,11 @@ class RunBlock:
     @property
     def own(self) -> Any:
         """Return the tree of runs that have an object of their own."""
-        return self.item["own"]
+        return self.item.data["own"]
 
     def has(self, run_id: int) -> bool:
         """Return whether the run was in the block when the block was written."""
-        if self.item["ids"] is None:
+        if self.item.data["ids"] is None:
             return run_id in range(self.first, self.first + self._number)
         ids = self.ids
         position = bisect_left(ids, run_id)
@@ -70,9 +71,9 @@ class RunBlock:
 
     def column(self, name: str) -> Column | None:
         """Return a column, None if the block has none of this name."""
-        stored = self.item["columns"].get(name)
+        stored = self.item.data["columns"].get(name)
         found: Column | None
-        found = stored["column"] if isinstance(stored, PersistentMapping) else stored
+        found = stored.data["column"] if isinstance(stored, PersistentMapping) else stored
         return found
 
     def records(self, ids: Sequence[int]) -> list[RunRecord]:
@@ -128,19 +129,24 @@ class RunBlock:
 
     def changed(self, part: str) -> AbstractSet[int]:
         """Return the positions of the runs whose values in a part may have changed."""
-        ids = self.item.get("moved", ()) if part == "job" else self.own
+        ids = self.item.data.get("moved", ()) if part == "job" else self.own
         return {bisect_left(self.ids, run_id) for run_id in ids}
 
     def columns_of(self, names: Iterable[str]) -> list[Any]:
         """Return the objects of those columns that are objects of their own in a database."""
         if self.item._p_jar is None:
             return []
-        found = map(self.item["columns"].get, names)
+        found = map(self.item.data["columns"].get, names)
         return [stored for stored in found if isinstance(stored, PersistentMapping)]
+
+    def scanned(self, names: Iterable[str]) -> list[Any]:
+        """Return the objects that a scan of these columns reads."""
+        fields = any(name.startswith("fields.") for name in names)
+        return self.columns_of(names) + ([self.own] if fields else [])
 
     def prefetch(self) -> None:
         """Load all columns together."""
-        prefetch(self.columns_of(self.item["columns"]))
+        prefetch(self.columns_of(self.item.data["columns"]))
 
 
 def new_block(records: Sequence[RunRecord]) -> Any:

@@ -252,7 +252,7 @@ class RunStore:
 
     def _scanned(self, scan: ColumnScan, low: int | None, high: int | None) -> Iterator[int]:
         for some in self._groups(low, high, SCANNED):
-            prefetch([item for block in some for item in block.columns_of(scan.names)])
+            prefetch([item for block in some for item in block.scanned(scan.names)])
             for block in some:
                 yield from (
                     run_id

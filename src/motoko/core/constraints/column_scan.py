@@ -110,8 +110,10 @@ def _comparison(part: str, test: Comparison, negated: bool) -> Positions:
 def _matching(test: Comparison, negated: bool) -> Callable[[Column, int], set[int] | None]:
     """Return a function that returns the positions in a column at which a comparison holds."""
     holds = value_predicate(test)
-    number = test.values[0] if test.operator == "=" and not negated else None
-    text = number.encode(errors="replace") if isinstance(number, str) else None
+    wanted = test.values[0] if test.operator == "=" and not negated else None
+    text = wanted.encode(errors="replace") if isinstance(wanted, str) else None
+    is_number = wanted.__class__ in NUMBERS
+    patterns = {kind: _patterns(kind, wanted) for kind in CODES} if is_number else {}
 
     def matching(column: Column, length: int) -> set[int] | None:
         kind = column[0]
@@ -119,8 +121,8 @@ def _matching(test: Comparison, negated: bool) -> Callable[[Column, int], set[in
             return set()
         if kind == "same":
             return None if holds(column[1]) != negated else set()
-        if kind in CODES and number.__class__ in NUMBERS:
-            return set(_equal_numbers(column, number))
+        if kind in patterns:
+            return set(_positions(patterns[kind], column[1]))
         if kind == "choice":
             chosen = {at for at, value in enumerate(column[1]) if holds(value) != negated}
             return (
@@ -134,10 +136,9 @@ def _matching(test: Comparison, negated: bool) -> Callable[[Column, int], set[in
     return matching
 
 
-def _equal_numbers(column: Column, number: Any) -> Iterable[int]:
-    """Yield the positions of a number, without decoding the others."""
-    kind, data = column
-    for pattern in _patterns(kind, number):
+def _positions(patterns: Iterable[bytes], data: bytes) -> Iterable[int]:
+    """Yield the positions of numbers in their stored forms, without decoding the others."""
+    for pattern in patterns:
         at = data.find(pattern)
         while at >= 0:
             if at % SIZE == 0:
