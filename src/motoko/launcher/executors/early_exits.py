@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
     from motoko.launcher.attempts import Attempt
     from motoko.launcher.executors.base import ProcessHandle
-    from motoko.launcher.executors.call_queue import CallQueue
+    from motoko.launcher.executors.callback_guard import CallbackGuard
 
 
 class EarlyExits:
-    """Queues a call of ``on_exit`` if a process exits early, else of ``on_running``."""
+    """Calls ``on_exit`` if a process exits early, else ``on_running``."""
 
     def __init__(
         self,
-        calls: CallQueue,
+        guard: CallbackGuard,
         on_exit: Callable[[Attempt, int | None], object],
         on_running: Callable[[Attempt], object],
     ) -> None:
-        self._calls = calls
+        self._guard = guard
         self._on_exit = on_exit
         self._on_running = on_running
         self._timers: dict[Attempt, asyncio.TimerHandle] = {}
@@ -43,8 +43,8 @@ class EarlyExits:
         timer = self._timers.pop(attempt, None)
         if timer is not None:
             timer.cancel()
-            self._calls.put(partial(self._on_exit, attempt, status))
+            self._guard.call(partial(self._on_exit, attempt, status))
 
     def _still_running(self, attempt: Attempt) -> None:
         del self._timers[attempt]
-        self._calls.put(partial(self._on_running, attempt))
+        self._guard.call(partial(self._on_running, attempt))

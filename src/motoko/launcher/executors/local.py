@@ -21,7 +21,7 @@ from motoko.launcher.attempt_paths import START
 from motoko.launcher.attempt_records import exit_record, exit_time, start_time
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.base import Executor
-from motoko.launcher.executors.call_queue import CallQueue
+from motoko.launcher.executors.callback_guard import CallbackGuard
 from motoko.launcher.executors.early_exits import EarlyExits
 from motoko.launcher.executors.local_process import clear_group, command
 from motoko.launcher.orphan_processes import OrphanProcesses
@@ -39,6 +39,8 @@ from motoko.runtime.untrusted_files import write_error
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from anyio.abc import TaskGroup
 
     from motoko.launcher.attempt_files import RecoveredAttempt
@@ -79,15 +81,15 @@ class LocalExecutor(Executor):
         self._handles: dict[str, ProcessHandle] = {}
         self._tasks: TaskGroup
         self._busy = anyio.Event()
-        self._calls = CallQueue()
-        self._early_exits = EarlyExits(self._calls, self._end_early, self._watch_on)
+        self._guard = CallbackGuard()
+        self._early_exits = EarlyExits(self._guard, self._end_early, self._watch_on)
         self._starters = ThreadPoolExecutor(START_THREADS, "motoko-starter")
         self._submits_soon = False
 
     def start(self, tasks: TaskGroup) -> None:
         """Start the executor's tasks."""
         self._tasks = tasks
-        tasks.start_soon(self._make_calls)
+        tasks.start_soon(self._guard_callbacks)
         tasks.start_soon(self._poll_outboxes)
 
     # -- starting --------------------------------------------------------------------------
@@ -95,12 +97,12 @@ class LocalExecutor(Executor):
     def _on_slots_changed(self) -> None:
         if not self._submits_soon:
             self._submits_soon = True
-            self._calls.put(self._submit_fitting)
+            self._guard.call_soon(self._submit_fitting)
 
-    async def _make_calls(self) -> None:
-        """Make the queued calls until cancelled; then finish the starts in progress."""
+    async def _guard_callbacks(self) -> None:
+        """Wait for an error of a callback until cancelled; then finish the starts in progress."""
         try:
-            await self._calls.run()
+            await self._guard.run()
         finally:
             close = partial(self._starters.shutdown, cancel_futures=True)
             await to_completion(run_in_thread(close))
@@ -110,14 +112,14 @@ class LocalExecutor(Executor):
         batch = self.pool.start_fitting()
         if batch:
             loop = asyncio.get_running_loop()
-            starts = loop.run_in_executor(self._starters, self._spawn_all, batch)
-            starts.add_done_callback(
-                lambda done: self._calls.put(partial(self._on_started, batch, done))
-            )
 
-    def _on_started(
-        self, batch: list[Attempt], starts: asyncio.Future[list[Exception | None]]
-    ) -> None:
+            def report(starts: Future[list[Exception | None]]) -> None:
+                work = partial(self._on_started, batch, starts)
+                loop.call_soon_threadsafe(self._guard.call, work)
+
+            self._starters.submit(self._spawn_all, batch).add_done_callback(report)
+
+    def _on_started(self, batch: list[Attempt], starts: Future[list[Exception | None]]) -> None:
         for attempt, problem in zip(batch, starts.result(), strict=True):
             if problem is None:
                 self._watch_soon(attempt)
