@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RECONNECT_POLL: Final = 0.2  # seconds between attempts to reach a server that exited
 BATCH: Final = 500  # objects loaded together
+TOGETHER: Final = 100  # messages of a transaction that are sent together
 REGISTER_POLL: Final = 0.2  # the same for one that exited during a client's registration
 READ_TIMEOUT: Final = 5.0  # seconds after which an inspection reads the file instead
 PAUSE: Final = 0.05
@@ -217,19 +218,36 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         """Return the id of a new object, waiting for the server if necessary."""
         return self._retry_until_connected(super().new_oid)
 
+    def store(self, oid: bytes, serial: bytes, data: bytes, version: str, txn: Any) -> None:
+        """Store an object's state; sent together with others."""
+        buffer = self._check_trans(txn, "store")
+        buffer.store(oid, data)
+        self._send_soon(buffer, "storea", oid, serial, data, id(txn))
+
     def checkCurrentSerialInTransaction(  # noqa: N802 - the name is ZODB's
         self, oid: bytes, serial: bytes, transaction: Any
     ) -> None:
-        """Refuse the transaction if the object has another version; sent with the vote."""
-        buffer = self._check_trans(transaction, "checkCurrentSerialInTransaction")
-        call = "checkCurrentSerialInTransaction", (oid, serial, id(transaction))
-        buffer.__dict__.setdefault("checks", []).append(call)
+        """Refuse the transaction if the object has another version; sent together with others."""
+        method = "checkCurrentSerialInTransaction"
+        buffer = self._check_trans(transaction, method)
+        self._send_soon(buffer, method, oid, serial, id(transaction))
+
+    def _send_soon(self, buffer: Any, method: str, *args: Any) -> None:
+        """Send a message with those of the same transaction, at the latest with its vote.
+
+        Each time that the client's thread wakes costs more than most messages.
+        """
+        messages = buffer.__dict__.setdefault("messages", [])
+        messages.append((method, args))
+        if len(messages) >= TOGETHER:
+            buffer.messages = []
+            self._server.async_iter(messages)
 
     def tpc_vote(self, txn: Any) -> Any:
         """Vote on a transaction."""
-        checks = self._check_trans(txn, "tpc_vote").__dict__.pop("checks", ())
-        if checks:
-            self._server.async_iter(checks)
+        messages = self._check_trans(txn, "tpc_vote").__dict__.pop("messages", ())
+        if messages:
+            self._server.async_iter(messages)
         return super().tpc_vote(txn)
 
     def tpc_abort(self, txn: Any, timeout: float | None = 0.0) -> None:
