@@ -68,10 +68,10 @@ def _shortened(reason: str) -> str:
 
 
 def _transition(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
-    check_transition(str(run.key), run.lifecycle, new)
+    check_transition(run.key, run.lifecycle, new)
     attempt = changes.get("attempt", run.attempt)
     history = (*run.history, Transition(at, new.value, cause, attempt))
-    return replace(run, lifecycle=new, history=history, **changes)
+    return run.changed(lifecycle=new, history=history, **changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ RESERVED_LABELS: Final = frozenset(member.value for member in Lifecycle)
 MAX_LABEL: Final = 100
 
 
-def check_transition(run: str, old: Lifecycle, new: Lifecycle) -> None:
+def check_transition(run: object, old: Lifecycle, new: Lifecycle) -> None:
     """Raise StateError unless the lifecycle allows the transition ``old -> new``."""
     if new not in TRANSITIONS[old]:
         raise StateError(f"run {run} cannot go from {old} to {new}")

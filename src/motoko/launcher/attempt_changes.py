@@ -139,6 +139,8 @@ class AttemptChanges:
         return update
 
     def _convert_fields(self, attempt: Attempt, update: OutboxUpdate) -> OutboxUpdate:
+        if not update.fields:
+            return update
         types = self._store.field_types(attempt.key.study)
         fields, mismatches = convert_fields(update.fields, types, f"run {attempt.key}")
         for name in sorted(mismatches.keys() - attempt.type_mismatches):

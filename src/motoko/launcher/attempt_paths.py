@@ -80,7 +80,7 @@ class AttemptPaths:
     @property
     def outbox(self) -> str:
         """The file of the attempt's records."""
-        return str(self.file(OUTBOX))
+        return f"{self.attempt_path}/{OUTBOX}" if self.is_earlier else self.attempt_path
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the attempt."""

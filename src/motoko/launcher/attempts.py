@@ -41,6 +41,7 @@ class Attempt:
 
     def __init__(self, record: RunRecord, options: RunOptions, paths: AttemptPaths) -> None:
         self.record = record
+        self.key: RunKey = record.key
         self.options = options
         self.paths = paths
         self.token: str = paths.token
@@ -59,11 +60,6 @@ class Attempt:
         self.damaged_lines = 0
         self.remaining_processes: tuple[str, ...] = ()
         self.finalized = asyncio.Event()
-
-    @property
-    def key(self) -> RunKey:
-        """The run's key."""
-        return self.record.key
 
     @property
     def start_recorded(self) -> bool:

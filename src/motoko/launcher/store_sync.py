@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from motoko.storage.tables import Tables
 
 MAX_COMMIT_TRIES: Final = 50
+TOKEN_BYTES: Final = 8
 RECORD_BATCH: Final = 64  # records to read at a time while searching for runs to claim
 
 OUTDATED: Final = ClaimPlan()  # runs could be claimed, but the facts to record are outdated
@@ -198,8 +199,7 @@ class StoreSync:
             attempt.record = self._record(attempt) or attempt.record
 
     def _record(self, attempt: Attempt) -> RunRecord | None:
-        table = self.session.tables.study(attempt.key.study)
-        return table.run(attempt.key.id) if table.has_run(attempt.key.id) else None
+        return self.session.tables.study(attempt.key.study).runs.find(attempt.key.id)
 
     def _check_ownership(
         self, attempts: tuple[Attempt, ...]
@@ -230,9 +230,10 @@ class StoreSync:
         if code is not None:
             self.session.rely_on_holds()
             facts = self._record_facts(code, claims)
-            for record, options in claims:
+            tokens = self._store.runtime.rng.token(TOKEN_BYTES * len(claims))
+            for number, (record, options) in enumerate(claims):
                 scripts, reference = facts[record.study, options.generator]
-                token = self._store.runtime.rng.token(8)
+                token = tokens[2 * TOKEN_BYTES * number :][: 2 * TOKEN_BYTES]
                 claim = Claim(self._me.name, token, now, scripts, reference)
                 self.session.add(EditRun(record.key, claim))
         claimed = tuple((self.session.run(record.key), options) for record, options in claims)

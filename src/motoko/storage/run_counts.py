@@ -96,25 +96,9 @@ class RunCounts:
         named = [(index, key, run_name) for key in wanted]
         return [(key, length) for key in named if (length := tree.get(key)) is not None]
 
-    def update(
-        self,
-        before: Mapping[str, tuple[Any, str] | None],
-        after: Mapping[str, tuple[Any, str] | None],
-    ) -> None:
-        """Count a run under its keys ``after`` a change, no longer under those ``before``."""
-        for index in COUNTED:
-            former, present = before.get(index), after.get(index)
-            if former != present:
-                self._change(index, former, -1)
-                self._change(index, present, 1)
-
-    def _change(self, index: str, key: tuple[Any, str] | None, by: int) -> None:
-        if key is not None:
-            self._length(index, key).change(by)
-
-    def lengths(self, keys: Mapping[str, tuple[Any, str] | None]) -> list[Any]:
-        """Return the numbers of these keys, by index, to change them; None: of none."""
-        return [self._length(index, key) for index in COUNTED if (key := keys[index]) is not None]
+    def lengths(self, keys: Mapping[str, tuple[Any, str]]) -> list[Any]:
+        """Return the numbers of these keys, by index, to change them."""
+        return [self._length(index, keys[index]) for index in COUNTED if index in keys]
 
     def _length(self, index: str, key: tuple[Any, str]) -> Any:
         length = self._tree.get((index, *key))

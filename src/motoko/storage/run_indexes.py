@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from BTrees.IIBTree import IITreeSet
 from BTrees.OOBTree import OOBTree
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunRecord
     from motoko.storage.run_counts import RunCounts
+
+LISTED: Final = ("states", "lifecycles", "queues", "remarks")  # indexes of ids
+
+_Places: TypeAlias = "tuple[list[Any], list[Any]]"  # sets of ids, and numbers
 
 
 def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
@@ -55,37 +59,39 @@ class RunIndexes:
         self._trees = trees
         self._numbers = numbers
         self._uncounted = trees.get("uncounted", 0)
-        self._places: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = {}
+        self._moves: dict[tuple[Any, Any], tuple[_Places, _Places]] = {}
 
-    def add(self, record: RunRecord) -> None:
-        """Add a new run. Equal ones go to equal places, which are found once."""
-        keys = index_keys(record)
-        place = tuple(keys.values())
-        if place not in self._places:
-            sets = [id_set(self._trees, index, key) for index, key in keys.items() if key]
-            self._places[place] = sets, self._numbers.lengths(self._counts(record, keys))
-        sets, lengths = self._places[place]
-        for ids in sets:
-            ids.insert(record.id)
-        for length in lengths:
+    def change(self, run_id: int, old: RunRecord | None, new: RunRecord | None) -> None:
+        """Move a run to its new places. ``old`` None: add it; ``new`` None: remove it.
+
+        Equal moves go from equal to equal places, which are found once.
+        """
+        before, after = self._keys(old), self._keys(new)
+        move = tuple(before.items()), tuple(after.items())
+        if move not in self._moves:
+            self._moves[move] = self._places(before, after), self._places(after, before)
+        (left, fewer), (entered, more) = self._moves[move]
+        for ids in left:
+            ids.remove(run_id)
+        for ids in entered:
+            ids.insert(run_id)
+        for length in fewer:
+            length.change(-1)
+        for length in more:
             length.change(1)
 
-    def change(self, old: RunRecord, new: RunRecord | None) -> None:
-        """Move a run to its new places; None: remove it."""
-        before = index_keys(old)
-        after = {} if new is None else index_keys(new)
-        for index, former in before.items():
-            present = after.get(index)
-            if former == present:
-                continue
-            if former is not None:
-                self._trees[index][former].remove(old.id)
-            if present is not None:
-                id_set(self._trees, index, present).insert(old.id)
-        counted = {} if new is None else self._counts(new, after)
-        self._numbers.update(self._counts(old, before), counted)
+    def _keys(self, record: RunRecord | None) -> dict[str, tuple[Any, str] | None]:
+        """Return the key of a run in each index of ids or of numbers."""
+        if record is None:
+            return {}
+        return count_keys(record, index_keys(record), self._uncounted)
 
-    def _counts(
-        self, record: RunRecord, keys: Mapping[str, tuple[str, str] | None]
-    ) -> dict[str, tuple[Any, str] | None]:
-        return count_keys(record, keys, self._uncounted)
+    def _places(
+        self,
+        keys: Mapping[str, tuple[Any, str] | None],
+        others: Mapping[str, tuple[Any, str] | None],
+    ) -> _Places:
+        """Return the sets of ids and the numbers under those of the keys that differ."""
+        own = {i: key for i, key in keys.items() if key is not None and key != others.get(i)}
+        sets = [id_set(self._trees, index, key) for index, key in own.items() if index in LISTED]
+        return sets, self._numbers.lengths(own)

@@ -76,35 +76,31 @@ class RunStore:
         """Return one run's record, None if it does not exist."""
         if (new := self._new.get(run_id)) is not None:
             return new
-        if (stored := self.own_object(run_id)) is not None:
-            return _record_of(stored)
-        block = self._block_with(run_id)
-        return None if block is None else block.record(run_id)
+        return _record_in(*self._place(run_id), run_id)
 
     def has(self, run_id: int) -> bool:
         """Return whether a run exists, without decoding its record."""
         if run_id in self._new:
             return True
-        if (stored := self.own_object(run_id)) is not None:
-            return DELETED not in stored.data
-        return self._block_with(run_id) is not None
+        stored, block = self._place(run_id)
+        return block is not None if stored is None else DELETED not in stored.data
 
     def version(self, run_id: int) -> bytes | None:
         """Return a value that changes with every commit to the run, None before the first."""
-        stored = self.own_object(run_id)
-        if stored is None and (block := self._block_with(run_id)) is not None:
+        stored, block = self._place(run_id)
+        if stored is None and block is not None:
             stored = block.item
         if stored is None or stored._p_jar is None:
             return None
         stored._p_activate()
         return bytes(stored._p_serial)  # noqa: SLF001 - ZODB's public names begin so
 
-    def own_object(self, run_id: int) -> Any:
-        """Return the persistent object of one run, None if it has none of its own."""
+    def _place(self, run_id: int) -> tuple[Any, RunBlock | None]:
+        """Return the object of a stored run, None if it has none of its own, and its block."""
         stored = self._single.get(run_id)
-        if stored is None and (block := self._block_with(run_id)) is not None:
-            stored = block.own.get(run_id)
-        return stored
+        if stored is not None or (block := self._block_with(run_id)) is None:
+            return stored, None
+        return block.own.get(run_id), block
 
     @contextlib.contextmanager
     def loaded(self, ids: Sequence[int], *, release: bool) -> Iterator[dict[int, LoadedRun]]:
@@ -272,9 +268,13 @@ class RunStore:
             yield list(map(RunBlock, some))
 
     def _block_with(self, run_id: int) -> RunBlock | None:
-        if not self._blocks or self._blocks.minKey() > run_id:
+        if self._blocks is None:
             return None
-        block = RunBlock(self._blocks[self._blocks.maxKey(run_id)])
+        try:
+            first = self._blocks.maxKey(run_id)
+        except ValueError:  # all blocks are behind it
+            return None
+        block = RunBlock(self._blocks[first])
         return block if block.has(run_id) else None
 
     def _blocks_with(self, ids: Iterable[int]) -> list[tuple[RunBlock, list[int]]]:
@@ -318,9 +318,7 @@ class RunStore:
         if record.id in self._new:
             self._new[record.id] = record
             return
-        stored = self.to_write(record.id)
-        stored.data = encode_record(record)
-        stored._v_record = record
+        self.to_write(record.id, record)
 
     def replace(self, records: Mapping[int, RunRecord | None]) -> None:
         """Replace runs, or delete them (None), in a store that is no database."""
@@ -357,22 +355,22 @@ class RunStore:
         stored.data = {DELETED: (self._study, run_id)}
         stored._v_record = None
 
-    def to_write(self, run_id: int) -> Any:
-        """Return the object of a stored run; a run of a block gets one if it has none of its own.
+    def to_write(self, run_id: int, new: RunRecord | None = None) -> Any:
+        """Return the object of a stored run, with the record ``new``, None: the present one.
 
-        The commit conflicts with a compaction of the run. Only ended runs are compacted.
+        A run of a block gets an object if it has none of its own. The commit conflicts with a
+        compaction of the run. Only ended runs are compacted.
         """
-        stored = self._single.get(run_id)
-        block = self._block_with(run_id) if stored is None else None
-        record = self.find(run_id)
+        stored, block = self._place(run_id)
+        record = _record_in(stored, block, run_id)
         if record is not None and record.lifecycle.is_terminal:
             check_current(self._table if block is None else block.item)
-        if block is None:
-            return stored
-        stored = block.own.get(run_id)
-        if stored is None:
-            assert record is not None
-            stored = block.own[run_id] = new_object(encode_record(record))
+        if stored is None and block is not None:
+            stored = block.own[run_id] = new_object({})
+            new = new or record
+        if new is not None:
+            stored.data = encode_record(new)
+            stored._v_record = new
         return stored
 
     def flush(self) -> None:
@@ -419,6 +417,13 @@ def _record_of(stored: Any) -> RunRecord | None:
     if record is None:
         record = stored._v_record = _decoded(stored.data)
     return record
+
+
+def _record_in(stored: Any, block: RunBlock | None, run_id: int) -> RunRecord | None:
+    """Return the record in a place, None if there is none."""
+    if stored is not None:
+        return _record_of(stored)
+    return None if block is None else block.record(run_id)
 
 
 def _decoded(data: Any) -> RunRecord | None:

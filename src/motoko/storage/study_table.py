@@ -313,7 +313,7 @@ class StudyTable:
         self.jobs.add_run(record, job_digest)
         self.runs.insert(record)
         self.identities.add(record.identity, record.id)
-        self._indexes.add(record)
+        self._indexes.change(record.id, None, record)
 
     def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
         """Apply one edit; return the records before and after."""
@@ -328,7 +328,7 @@ class StudyTable:
                 histories = self.trees.setdefault("histories", OOBTree())
                 history_archive.append(histories, run_id, old.archived, moves)
             self.runs.update(new)
-            self._indexes.change(old, new)
+            self._indexes.change(run_id, old, new)
             if new.attempt != old.attempt:
                 quantities.delete_series(self.trees["quantities"], run_id)
         return old, new
@@ -337,7 +337,7 @@ class StudyTable:
         """Delete a run, its quantities, and its job if that has no other run."""
         trees = self.trees
         record = self.run(run_id)
-        self._indexes.change(record, None)
+        self._indexes.change(run_id, record, None)
         quantities.delete_series(trees["quantities"], run_id)
         if record.archived:
             history_archive.delete(trees["histories"], run_id)
