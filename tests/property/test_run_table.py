@@ -118,8 +118,8 @@ TestOnFile.settings = settings(
 )
 
 
-def count_nothing(numbers: RunCounts, before: object, after: object) -> None:
-    pass
+def no_numbers(numbers: RunCounts, keys: object) -> list[Any]:
+    return []
 
 
 def check_nothing(*_: object) -> None:
@@ -131,7 +131,7 @@ def find_in_parts(index: Identities, digest: bytes) -> int | None:
 
 
 MUTANTS: dict[str, tuple[type[InMemory], object, str, Any]] = {
-    "a stored count is not updated": (InMemory, RunCounts, "update", count_nothing),
+    "a stored count is not updated": (InMemory, RunCounts, "lengths", no_numbers),
     "sorted parts without the recent tree": (InMemory, Identities, "get", find_in_parts),
     "an edit does not check its block": (InBlocks, run_store, "check_current", check_nothing),
     "an edit does not check its table": (Single, run_store, "check_current", check_nothing),

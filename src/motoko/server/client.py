@@ -12,10 +12,11 @@ from ZEO.asyncio.client import ClientThread
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError as StoreConflict
-from ZODB.POSException import POSKeyError
+from ZODB.POSException import POSKeyError, ReadOnlyError
 
 from motoko.errors import MotokoError, ServerError
 from motoko.runtime.ports import SYSTEM
+from motoko.server.memory_buffer import MemoryBuffer
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 RECONNECT_POLL: Final = 0.2  # seconds between attempts to reach a server that exited
 BATCH: Final = 500  # objects loaded together
-TOGETHER: Final = 100  # messages of a transaction that are sent together
 REGISTER_POLL: Final = 0.2  # the same for one that exited during a client's registration
 READ_TIMEOUT: Final = 5.0  # seconds after which an inspection reads the file instead
 PAUSE: Final = 0.05
@@ -222,32 +222,32 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         """Store an object's state; sent together with others."""
         buffer = self._check_trans(txn, "store")
         buffer.store(oid, data)
-        self._send_soon(buffer, "storea", oid, serial, data, id(txn))
+        buffer.send("storea", oid, serial, data, id(txn))
 
     def checkCurrentSerialInTransaction(  # noqa: N802 - the name is ZODB's
         self, oid: bytes, serial: bytes, transaction: Any
     ) -> None:
         """Refuse the transaction if the object has another version; sent together with others."""
         method = "checkCurrentSerialInTransaction"
-        buffer = self._check_trans(transaction, method)
-        self._send_soon(buffer, method, oid, serial, id(transaction))
+        self._check_trans(transaction, method).send(method, oid, serial, id(transaction))
 
-    def _send_soon(self, buffer: Any, method: str, *args: Any) -> None:
-        """Send a message with those of the same transaction, at the latest with its vote.
-
-        Each time that the client's thread wakes costs more than most messages.
-        """
-        messages = buffer.__dict__.setdefault("messages", [])
-        messages.append((method, args))
-        if len(messages) >= TOGETHER:
-            buffer.messages = []
-            self._server.async_iter(messages)
+    def tpc_begin(self, txn: Any, tid: Any = None, status: str = " ") -> None:
+        """Begin a transaction, which keeps what it stores in memory."""
+        if self._is_read_only:
+            raise ReadOnlyError
+        txn.set_data(self, MemoryBuffer(self._connection_generation, self._server.async_iter))
+        self._commit_lock.acquire()
+        self._tbuf = txn.data(self)
+        begin = id(txn), txn.user, txn.description, txn.extension, tid, status
+        try:
+            self._async("tpc_begin", *begin)
+        except ClientDisconnected:
+            self.tpc_end(txn)
+            raise
 
     def tpc_vote(self, txn: Any) -> Any:
         """Vote on a transaction."""
-        messages = self._check_trans(txn, "tpc_vote").__dict__.pop("messages", ())
-        if messages:
-            self._server.async_iter(messages)
+        self._check_trans(txn, "tpc_vote").flush()
         return super().tpc_vote(txn)
 
     def tpc_abort(self, txn: Any, timeout: float | None = 0.0) -> None:
