@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -180,7 +180,7 @@ class StoreSync:
                 continue
             attempt_changes.on_committed()
             self._refresh_records((*updates.started, *updates.adopted))
-            claimed = tuple(self._attempt(record, options) for record, options in plan.claims)
+            claimed = tuple(self._attempts(plan.claims))
             unfinished = tuple(attempt_changes.unfinished)
             return SyncResult(
                 claimed, plan.next_wakeup, unfinished, cancelled, no_longer_owned, plan is OUTDATED
@@ -315,9 +315,12 @@ class StoreSync:
         gone = {owner for owner in owners if self._transact(partial(fence, name=owner, now=now))}
         self.session.refresh()
         return [
-            (self._attempt(self.session.run(record.key), options), record.launcher in restarted)
-            for record, options in found
-            if (record.launcher or "") in gone
+            (attempt, attempt.record.launcher in restarted)
+            for attempt in self._attempts(
+                (self.session.run(record.key), options)
+                for record, options in found
+                if (record.launcher or "") in gone
+            )
         ]
 
     def known_launchers(self) -> set[str]:
@@ -329,9 +332,10 @@ class StoreSync:
             names.update(record.launcher or "" for record in _active_records(tables, study))
         return names
 
-    def _attempt(self, record: RunRecord, options: RunOptions) -> Attempt:
-        paths = AttemptPaths.for_record(self._store.runs_root(record.study), record)
-        return Attempt(record, options, paths)
+    def _attempts(self, runs: Iterable[tuple[RunRecord, RunOptions]]) -> Iterator[Attempt]:
+        root = cache(self._store.runs_root)
+        for record, options in runs:
+            yield Attempt(record, options, AttemptPaths.for_record(root(record.study), record))
 
 
 def _active_records(tables: Tables, study: str) -> Iterable[RunRecord]:

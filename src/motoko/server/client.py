@@ -216,7 +216,10 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
 
     def new_oid(self) -> Any:
         """Return the id of a new object, waiting for the server if necessary."""
-        return self._retry_until_connected(super().new_oid)
+        try:
+            return self._oids.pop()
+        except IndexError:
+            return self._retry_until_connected(super().new_oid)
 
     def store(self, oid: bytes, serial: bytes, data: bytes, version: str, txn: Any) -> None:
         """Store an object's state; sent together with others."""
@@ -239,11 +242,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         self._commit_lock.acquire()
         self._tbuf = txn.data(self)
         begin = id(txn), txn.user, txn.description, txn.extension, tid, status
-        try:
-            self._async("tpc_begin", *begin)
-        except ClientDisconnected:
-            self.tpc_end(txn)
-            raise
+        self._tbuf.send("tpc_begin", *begin)
 
     def tpc_vote(self, txn: Any) -> Any:
         """Vote on a transaction."""

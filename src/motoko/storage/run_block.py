@@ -80,7 +80,7 @@ class RunBlock:
         """Return the records of runs without an object of their own."""
         kept = getattr(self.item, "_v_records", None) or {}
         missing = [run_id for run_id in ids if run_id not in kept]
-        found = dict(kept)
+        found: dict[int, RunRecord] = {}
         if missing:
             self.prefetch()
             own_ids = self.ids
@@ -88,7 +88,7 @@ class RunBlock:
             found.update(
                 zip(missing, decode_runs(self._study, missing, positions, self.column), strict=True)
             )
-        return [found[run_id] for run_id in ids]
+        return [found.get(run_id) or kept[run_id] for run_id in ids]
 
     def rows(self, ids: Sequence[int]) -> ColumnRows:
         """Return the rows of runs without an object of their own."""
@@ -100,9 +100,11 @@ class RunBlock:
 
     def record(self, run_id: int) -> RunRecord:
         """Return one record, which stays cached."""
-        (record,) = self.records([run_id])
-        self.keep(record)
-        return record
+        kept: RunRecord | None = (getattr(self.item, "_v_records", None) or {}).get(run_id)
+        if kept is None:
+            (kept,) = self.records([run_id])
+            self.keep(kept)
+        return kept
 
     def keep(self, record: RunRecord) -> None:
         """Let a record stay in the cache of the connection, with its block."""

@@ -190,6 +190,9 @@ class Session:
 
     def _apply(self, change: Change) -> Any:
         tables = self.tables
+        if isinstance(change, EditRun):
+            key = self.present(change.key)
+            return tables.study(key.study).edit(key.id, change.edit)[0]
         if isinstance(change, CreateRun):
             tables.study(change.record.study).insert(change.record, change.job_identity)
         elif isinstance(change, SetVariable):
@@ -205,8 +208,6 @@ class Session:
         else:
             key = self.present(change.key)
             table = tables.study(key.study)
-            if isinstance(change, EditRun):
-                return table.edit(key.id, change.edit)[0]
             if isinstance(change, PushQuantities):
                 table.push(replace(change, key=key))
             else:
