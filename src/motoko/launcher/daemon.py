@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -272,5 +273,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported stays: the collector of cycles need not walk it each time
     with suppress(KeyboardInterrupt):
         sys.exit(main())
