@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -451,6 +452,13 @@ def test_fields_are_set_one_by_one_and_removed() -> None:
     assert run.fields == {"y": 3, "z": 2}
     assert SetFields({"y": MISSING, "never": MISSING}).apply(run).fields == {"z": 2}
     assert NEW.fields == {}
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(RunRecord)])
+def test_a_changed_record_differs_in_that_value_only(name: str) -> None:
+    new: dict[str, Any] = {name: "new"}
+    assert RUNNING.changed() == RUNNING
+    assert RUNNING.changed(**new) == replace(RUNNING, **new) != RUNNING
 
 
 def test_columns_of_a_run() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistent.mapping import PersistentMapping
+from ZODB.serialize import ObjectWriter
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.constraints import Columns, parse
@@ -78,6 +79,19 @@ def own_objects(session: Session) -> dict[int, Any]:
 
 
 # -- the layout ------------------------------------------------------------------------------
+
+
+def test_an_edited_run_is_stored_as_zodb_stores_any_object(
+    database: Database, pair: tuple[Session, Session]
+) -> None:
+    one, _ = pair
+    values = {"text": "é", "many": [1, 2.5, None, {"a": (True, b"x")}], "same": ["t", "t"]}
+    one.add(EditRun(FIRST, SetFields(values)))
+    commit(database, one)
+    item = own_objects(one)[FIRST.id]
+    item._p_activate()
+    stored, _ = item._p_jar.db().storage.load(item._p_oid)
+    assert stored == ObjectWriter(item).serialize(item)
 
 
 def test_runs_of_one_commit_are_blocks(created: Database) -> None:

@@ -265,7 +265,12 @@ class StoreSync:
         queues = [
             (name, self._created(name, generator, suspended, batch)) for name in self._me.studies
         ]
-        return choose_claims(queues, self.options_of, capacity, load, now)
+        usual = cache(lambda study: RunOptions.resolve(self._defaults[study], {}))
+
+        def options_of(record: RunRecord) -> RunOptions:
+            return self.options_of(record) if record.options else usual(record.study)
+
+        return choose_claims(queues, options_of, capacity, load, now)
 
     def options_of(self, record: RunRecord) -> RunOptions:
         """Return how a run is executed."""

@@ -42,6 +42,10 @@ class _Writer(ObjectWriter):  # type: ignore[misc]
         self._jar = connection
         self._looking, self._plain = self._p, Pickler(self._file, _protocol)
 
+    def persistent_id(self, obj: Any) -> Any:
+        """Return the reference to an object, None for a value; most values are ids."""
+        return None if type(obj) is int else ObjectWriter.persistent_id(self, obj)
+
     def serialize(self, obj: Any) -> bytes:
         """Return the stored form of an object."""
         of_run = type(obj) is PersistentMapping and obj.data.keys() == _OF_RUN

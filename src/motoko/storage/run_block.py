@@ -64,7 +64,7 @@ class RunBlock:
     def has(self, run_id: int) -> bool:
         """Return whether the run was in the block when the block was written."""
         if self.item.data["ids"] is None:
-            return run_id in range(self.first, self.first + self._number)
+            return 0 <= run_id - self.first < self._number
         ids = self.ids
         position = bisect_left(ids, run_id)
         return position < len(ids) and ids[position] == run_id

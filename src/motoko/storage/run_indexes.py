@@ -67,7 +67,7 @@ class RunIndexes:
         Equal moves go from equal to equal places, which are found once.
         """
         before, after = self._keys(old), self._keys(new)
-        move = tuple(before.items()), tuple(after.items())
+        move = tuple(before.values()), tuple(after.values())
         if move not in self._moves:
             self._moves[move] = self._places(before, after), self._places(after, before)
         (left, fewer), (entered, more) = self._moves[move]
