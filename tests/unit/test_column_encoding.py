@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from motoko.core.column_encoding import EncodedValues, decode_column, encode_column
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 pytestmark = pytest.mark.unit
 
@@ -71,6 +74,15 @@ def test_values_are_counted_and_typed_as_in_a_list(values: list[Any], value: Any
         assert found.count(one) == values.count(one)
     if isinstance(found, EncodedValues):
         assert set(map(type, values)) <= found.types()
+
+
+@pytest.mark.parametrize("positions", [[], [7], [19, 0], range(5, 20), range(20)])
+def test_few_or_many_texts_come_back(positions: Sequence[int]) -> None:
+    values = [f"text €{number * 37}" for number in range(20)]
+    column = encode_column(values)
+    assert column[0] == "text"
+    found = decode_column(column, positions)
+    assert list(found) == [values[position] for position in positions]
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "a", b"a", (), (1, ("a",)), math.nan, -0.0])

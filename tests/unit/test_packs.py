@@ -214,6 +214,22 @@ def test_only_ended_runs_with_their_own_directories_are_packed(store: WorkflowSt
     assert list(loose_runs(root)) == [1, 2, 5]
 
 
+def test_packs_are_not_listed_for_each_run(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists: list[int] = []
+
+    def counted(root: str | Path) -> list[packs.Pack]:
+        lists[-1] += 1
+        return list_packs(root)
+
+    monkeypatch.setattr(packs, "list_packs", counted)
+    for ids in ([1], [2, 3, 4]):
+        lists.append(0)
+        assert pack_runs(store, "a", ids).packed == ids
+    assert lists[0] == lists[1] > 0
+
+
 def test_few_runs_at_a_time_join_their_packs(store: WorkflowStore) -> None:
     root = root_of(store)
     before, known = on_disk(root), []

@@ -54,6 +54,14 @@ class EncodedValues(Sequence[Any]):
     def __getitem__(self, at: Any) -> Any:
         return self.decoded()[at]
 
+    def some(self, positions: Sequence[int]) -> list[Any]:
+        """Return the values at these positions; few texts are decoded alone."""
+        kind, content, data = self.column
+        if kind == "choice" or len(positions) * SHARE > len(self):
+            return list(map(self.decoded().__getitem__, positions))
+        bounds = (struct.unpack_from("<2i", content, BOUND * at) for at in positions)
+        return [data[start:end].decode() for start, end in bounds]
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.decoded())
 
@@ -128,11 +136,10 @@ def decode_column(column: Column, positions: Sequence[int]) -> Sequence[Any]:
             return [{} for _ in positions]
         rows = zip(*(decode_column(one, positions) for one in members), strict=True)
         return [dict(zip(keys, row, strict=True)) for row in rows]
-    values: Sequence[Any]
     if kind in ENCODED:
-        values = EncodedValues(column)
-    else:
-        values = content[0] if kind == "list" else decode_numbers(column)
+        encoded = EncodedValues(column)
+        return encoded if positions == range(len(encoded)) else encoded.some(positions)
+    values: Sequence[Any] = content[0] if kind == "list" else decode_numbers(column)
     if positions == range(len(values)):
         return values
     return [values[position] for position in positions]

@@ -13,7 +13,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_files import find_process_in
 from motoko.launcher.attempt_paths import read_marker, run_stamp
@@ -26,7 +25,6 @@ from motoko.runtime.packs import (
     write_pack,
 )
 from motoko.runtime.run_listing import Listing, UnpackableError, list_directory, run_id_of
-from motoko.storage.query import existing_records
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
@@ -94,8 +92,8 @@ def remove_finished(store: WorkflowStore, study: str, ids: Collection[int]) -> P
 def _ended(store: WorkflowStore, study: str, ids: Iterable[int]) -> dict[int, RunRecord]:
     """Return the records of the runs in a terminal state."""
     with contextlib.closing(Session(store.database)) as session:
-        records = existing_records(session, [RunKey(study, run_id) for run_id in ids])
-    return {record.id: record for record in records if record.lifecycle.is_terminal}
+        records = session.tables.study(study).records(ids, keep=False)
+        return {record.id: record for record in records if record.lifecycle.is_terminal}
 
 
 def _listings(
@@ -110,14 +108,17 @@ def _listings(
             except (OSError, UnpackableError) as problem:
                 result.left[record.id] = str(problem)
                 continue
-            # Without a marker it may be what an interrupted removal left.
-            is_rest = len(listing.entries) == 1 or is_packed(str(root), listing)
-            if not _is_own(record, path) and not is_rest:
+            if not _is_own(record, path) and not _is_rest(str(root), listing):
                 result.left[record.id] = f"{path} does not belong to an attempt of the run"
             elif find_process_in(path) is not None:
                 result.left[record.id] = f"a process is running in {path}"
             else:
                 yield listing
+
+
+def _is_rest(root: str, listing: Listing) -> bool:
+    """Return whether a directory without a marker may be what an interrupted removal left."""
+    return len(listing.entries) == 1 or is_packed(root, listing)
 
 
 def _is_own(record: RunRecord, path: str) -> bool:
@@ -141,11 +142,17 @@ def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
 
 def _pack(root: str, group: list[Listing], result: PackResult) -> None:
     """Write a pack and remove its directories; only remove what a pack holds already."""
-    new = [one for one in group if not (find_packs(root, one.run_id) and is_packed(root, one))]
-    held = {listing.name for listing in write_pack(root, new)}
+    ids = [listing.run_id for listing in group]
+    packs = find_packs(root, min(ids), max(ids))
+    new = [
+        listing
+        for listing in group
+        if not (any(p.may_hold(listing.run_id) for p in packs) and is_packed(root, listing))
+    ]
+    packed = {listing.name for listing in write_pack(root, new)}
     written = {listing.name for listing in new}
     for listing in group:
-        if listing.name in written and listing.name not in held:
+        if listing.name in written and listing.name not in packed:
             result.left[listing.run_id] = f"{root}/{listing.name} has just changed"
         else:
             _remove(root, listing, result, packed=True)

@@ -63,6 +63,10 @@ class Pack:
         found = _PACK.fullmatch(name)
         return None if found is None else cls(*map(int, found.groups()))
 
+    def may_hold(self, run_id: int) -> bool:
+        """Return whether the run is in its range."""
+        return self.first <= run_id <= self.last
+
     @property
     def name(self) -> str:
         """The name of its file."""
@@ -325,7 +329,7 @@ def _is_held(
 def discard(root: str, run_ids: Collection[int]) -> None:
     """Remove runs from all packs. The caller holds the lock of the packs."""
     for pack in list_packs(root):
-        if not any(pack.first <= run_id <= pack.last for run_id in run_ids):
+        if not any(map(pack.may_hold, run_ids)):
             continue
         with open_pack(root, pack) as archive:
             kept = [info for info in archive.infolist() if not _is_of(info, run_ids)]
@@ -363,9 +367,13 @@ def list_packs(root: str | Path) -> list[Pack]:
     return sorted(filter(None, map(Pack.parse, names)), reverse=True)
 
 
-def find_packs(root: str | Path, run_id: int) -> list[Pack]:
-    """Return the packs that may hold directories of a run, the latest first."""
-    return [pack for pack in list_packs(root) if pack.first <= run_id <= pack.last]
+def find_packs(root: str | Path, first: int, last: int | None = None) -> list[Pack]:
+    """Return the packs that may hold directories of a run, or of runs from ``first`` to ``last``.
+
+    The latest is the first.
+    """
+    last = first if last is None else last
+    return [pack for pack in list_packs(root) if pack.first <= last and first <= pack.last]
 
 
 @contextlib.contextmanager
