@@ -273,6 +273,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # what was imported stays: the collector of cycles need not walk it each time
+    gc.freeze()  # the collector of cycles need not walk the imported modules each time
     with suppress(KeyboardInterrupt):
         sys.exit(main())

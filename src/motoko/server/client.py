@@ -235,7 +235,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         self._check_trans(transaction, method).send(method, oid, serial, id(transaction))
 
     def tpc_begin(self, txn: Any, tid: Any = None, status: str = " ") -> None:
-        """Begin a transaction, which keeps what it stores in memory."""
+        """Begin a transaction, with a buffer in memory; sent together with others."""
         if self._is_read_only:
             raise ReadOnlyError
         txn.set_data(self, MemoryBuffer(self._connection_generation, self._server.async_iter))

@@ -1,7 +1,7 @@
-"""What a transaction of a ZEO client stores until its end, and its messages to the server.
+"""The buffer of a transaction of a ZEO client: stored states until its end, and unsent messages.
 
-ZEO keeps that in a file, and sends each message alone. To make the file for each commit, and to
-wake the client's thread for each message, takes a good part of a commit's time.
+ZEO keeps the states in a file, and sends each message alone. Making a file for each commit and
+waking the client's thread for each message takes a good part of a commit's time.
 """
 
 from __future__ import annotations

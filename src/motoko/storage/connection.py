@@ -34,7 +34,10 @@ PARSE_ERROR_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for ki
 
 
 class _Writer(ObjectWriter):  # type: ignore[misc]
-    """Writes the objects of one commit; those of runs, which refer to no others, faster."""
+    """Writes all objects of one commit; ZODB makes a writer for each.
+
+    Objects of runs refer to no others. They are pickled without a call for each value.
+    """
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class _Writer(ObjectWriter):  # type: ignore[misc]
     def serialize(self, obj: Any) -> bytes:
         """Return the stored form of an object."""
         of_run = type(obj) is PersistentMapping and obj.data.keys() == _OF_RUN
-        # The same bytes, without a call for each value because it might be an object.
+        # Both write the same bytes.
         self._p = self._plain if of_run else self._looking
         return bytes(super().serialize(obj))
 
