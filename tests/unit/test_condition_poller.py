@@ -237,6 +237,28 @@ def test_repeated_results_are_reported_only_after_activity_of_the_event() -> Non
     run(body)
 
 
+def test_the_answer_of_a_run_filter_repeats_whichever_runs_it_was_called_for() -> None:
+    async def body(one: Poller) -> None:
+        one.register("e", lambda run, job: job.x == 3.0)
+        await one.settle()
+        assert [result.matching for result in await changed(one, 1)] == [frozenset()]
+        version, asked = one.poller.answer_version("e"), one.poller.answers("e")["mult"].asked
+        results = await changed(one, 2)
+        assert [ids(result.evaluated) for result in results] == [[2]]
+        assert one.poller.answer_version("e") == version
+        assert one.poller.answers("e")["mult"].asked > asked
+        (matches,) = await changed(one, 4)
+        assert ids(matches.matching) == [4]
+        await changed(one, 1, 2)
+        assert one.poller.answer_version("e") != version
+
+    async def changed(one: Poller, *numbers: int) -> list[Any]:
+        one.change(*numbers)
+        return await one.settle()
+
+    run(body)
+
+
 def test_a_result_newer_than_a_walk_remains() -> None:
     """A run changes after the walk has evaluated it, and before the walk ends."""
 

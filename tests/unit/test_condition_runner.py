@@ -130,6 +130,26 @@ def test_all_work_is_done_once_quick_work_first() -> None:
     run(body)
 
 
+def test_other_work_gives_way_while_actions_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(condition_runner, "HEAD_START", PATIENCE)
+
+    async def body(conditions: Conditions) -> None:
+        conditions.busy = True
+        waiting = asyncio.create_task(conditions.runner.give_way())
+        entered = threading.Event()
+        await asyncio.to_thread(entered.wait, 3 * condition_runner.TURN)
+        for _ in range(10):
+            conditions.runner.wake()
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        conditions.busy = False
+        conditions.runner.wake()
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+
+    run(body)
+
+
 def test_work_begins_when_nothing_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(condition_runner, "HEAD_START", PATIENCE)
 

@@ -98,17 +98,6 @@ class OrchestratorStatus:
         """Return the status as data that JSON has."""
         return {"version": VERSION, **asdict(self)}
 
-    def differs_in_times_only(self, other: OrchestratorStatus) -> bool:
-        """Return whether a status equals another but for the times of its answers."""
-        if len(self.events) != len(other.events):
-            return False
-        pairs = zip(self.events, other.events, strict=True)
-        same = all(one is former or one.repeats(former) for one, former in pairs)
-        return same and self._without_events() == other._without_events()
-
-    def _without_events(self) -> OrchestratorStatus:
-        return replace(self, written=0.0, events=())
-
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> OrchestratorStatus:
         """Return a stored status; LookupError, TypeError or ValueError if it is invalid."""

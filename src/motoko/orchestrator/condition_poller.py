@@ -21,11 +21,11 @@ from motoko.orchestrator.conditions import (
     evaluate_function,
     evaluate_run_filter,
 )
-from motoko.orchestrator.pending_evaluations import Evaluated, Evaluation, PendingChanges
+from motoko.orchestrator.pending_evaluations import NO_RUNS, Evaluated, Evaluation, PendingChanges
 from motoko.storage.scope import use_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from motoko.core.firing import EventSpec
     from motoko.core.records import RunKey, RunRecord
@@ -77,7 +77,7 @@ class ConditionPoller:
             prepare=self._prepare,
             on_results=on_evaluated,
         )
-        self.wake = self._runner.wake
+        self.wake, self.give_way = self._runner.wake, self._runner.give_way
 
     def close(self) -> None:
         """Close the session that conditions read through."""
@@ -196,9 +196,8 @@ class ConditionPoller:
             return replace(answer, error=error)
         if isinstance(found.result, Truth):
             return replace(answer, holds=found.result.holds)
-        matching: Collection[RunKey] = found.result.matching if found.result else ()
-        if item.kind is ConditionKind.RUN_FILTER:  # mostly evaluated for a few runs
-            matching = self.context.engine.matching(item.event)
+        of_filter = self.context.engine.matching(item.event)
+        matching = of_filter if found.result is None else found.result.matching
         runs = tuple(map(str, heapq.nsmallest(SHOWN, matching)))
         return replace(answer, matching=len(matching), runs=runs)
 
@@ -242,7 +241,7 @@ class ConditionPoller:
         return Evaluated(self.context.actions[item.event], item.study)
 
     def _start(self, item: Evaluation) -> None:
-        keys, item.keys = item.keys, frozenset()
+        keys, item.keys = item.keys, NO_RUNS
         if item.kind is not ConditionKind.RUN_FILTER:
             item.full, item.full_at = False, None
         item.running = True
@@ -308,15 +307,20 @@ class ConditionPoller:
         """Pass a result on, or raise the condition's exception."""
         if not self._is_registered(item):
             return
-        repeats = found.repeats(item.last)
-        item.last = found
-        item.version += not repeats
+        last, result, per_run = item.last, found.result, item.kind is ConditionKind.RUN_FILTER
+        if per_run:
+            found.result = None  # the engine has the runs
+        repeats = found.repeats(last)
+        if repeats and last is not None:  # the collector need not walk a new object
+            last.asked, last.seconds = found.asked, found.seconds
+        else:
+            item.last, item.version = found, item.version + 1
         if found.error is not None:
             self._raise(found.action, found.error)
-        elif found.result is not None:  # otherwise another run filter has ended the walk
+        elif result is not None:  # otherwise another run filter has ended the walk
             engine = self.context.engine
-            if not repeats or engine.version(item.event) != item.engine_version:
-                self._report(item, found.result)
+            if per_run or not repeats or engine.version(item.event) != item.engine_version:
+                self._report(item, result)
                 item.engine_version = engine.version(item.event)
 
     def _raise(self, action: Action, error: BaseException) -> None:
@@ -329,7 +333,7 @@ class ConditionPoller:
     def _report(self, item: Evaluation, result: Matches | Truth) -> None:
         self._on_result(result)
         if isinstance(result, Truth):
-            self._on_result(Matches(result.event, result.study, frozenset()))
+            self._on_result(Matches(result.event, result.study, NO_RUNS))
         elif item.kind is not ConditionKind.RUN_FILTER:
             self._on_result(Truth(result.event, item.study, holds=False))
 
@@ -343,7 +347,7 @@ class ConditionPoller:
     async def _evaluate_alone(self, item: Evaluation) -> None:
         try:
             while item.is_open and self._is_registered(item):
-                keys, item.keys = item.keys, frozenset()
+                keys, item.keys = item.keys, NO_RUNS
                 full, item.full = item.full, False
                 if full:
                     item.full_at = None

@@ -152,6 +152,11 @@ class ConditionRunner:
         """Call ``is_busy`` again, after a change of its result."""
         self._wake.set()
 
+    async def give_way(self) -> None:
+        """Let all threads work, and wait a short time for actions that have just started."""
+        await anyio.sleep(TURN)  # a mere turn of the loop rarely gives another thread Python's lock
+        await self._wait_for_actions()
+
     async def _run(self) -> None:
         try:
             while not self._tasks.ending:

@@ -67,6 +67,7 @@ class EventDispatcher:
             on_result=self._on_condition_result,
             on_evaluated=self._schedule_fire_due,
         )
+        self.give_way = self._poller.give_way
         self.failures = FailureTracker(context, self.listener, lambda: self._poller.is_idle)
         self._executor = FiringExecutor(
             context, self.failures, on_end=self._fire_due, on_commit=self._poller.wake

@@ -10,7 +10,7 @@ from motoko.core.orchestrator_status import EventStatus
 from motoko.orchestrator.actions import location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from motoko.core.firing import FiringEngine
     from motoko.core.orchestrator_status import Answer
@@ -39,13 +39,14 @@ class EventStatuses:
         self._poller = poller
         self._collected: dict[str, _Collected] = {}
 
-    def collect(self, *, times: bool) -> tuple[EventStatus, ...]:
-        """Return the statuses in order of registration.
+    def collect(self, *, times: bool) -> Iterator[EventStatus]:
+        """Iterate over the current statuses in order of registration.
 
         Unless ``times``, conditions that repeat their answers keep the times of an earlier one.
         """
-        registered = [a for a in list(self._actions.values()) if self._engine.has_event(a.id)]
-        return tuple(self._status(action, times=times) for action in registered)
+        for action in list(self._actions.values()):  # other threads may add some
+            if self._engine.has_event(action.id):
+                yield self._status(action, times=times)
 
     def _status(self, action: Action, *, times: bool) -> EventStatus:
         activity = self._engine.version(action.id)

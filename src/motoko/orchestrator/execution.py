@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from motoko.core.orchestrator_status import EventStatus
     from motoko.core.states import Lifecycle
     from motoko.orchestrator.awaiting import AwaitContext
     from motoko.orchestrator.end_recorder import EndRecorder
@@ -81,7 +82,13 @@ class WorkflowExecution:
             lease=Lease(store, run_name),
             engine=FiringEngine(math.inf if single else poll_interval),
             tasks=self._tasks,
-            status=StatusPublisher(store.state, run_name, store.clock, self._status),
+            status=StatusPublisher(
+                store.state,
+                run_name,
+                store.clock,
+                self._status,
+                give_way=lambda: self._dispatcher.give_way(),  # noqa: PLW0108 - it exists later
+            ),
             single=single,
         )
         self._dispatcher = EventDispatcher(
@@ -151,21 +158,21 @@ class WorkflowExecution:
         if self._tasks.failure is not None:
             raise self._tasks.failure
 
-    def _status(self, *, times: bool) -> OrchestratorStatus:
+    def _status(self, *, times: bool) -> tuple[OrchestratorStatus, Iterable[EventStatus]]:
         holder = self._context.lease.holder
         assert holder is not None
         awaits, left_out = self.stall.awaits()
-        return OrchestratorStatus(
+        status = OrchestratorStatus(
             self._context.run_name,
             holder.host,
             holder.pid,
             holder.since,
             self._context.store.now(),
             self._main_done,
-            self._dispatcher.statuses.collect(times=times),
-            awaits,
-            left_out,
+            awaits=awaits,
+            awaits_left_out=left_out,
         )
+        return status, self._dispatcher.statuses.collect(times=times)
 
     async def _acquire(self) -> None:
         try:

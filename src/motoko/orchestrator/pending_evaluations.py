@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from motoko.core.firing import ConditionKind
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeSet
     from motoko.orchestrator.conditions import Matches, Truth
+
+NO_RUNS: Final[frozenset[RunKey]] = frozenset()  # each call of frozenset makes a new one
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class Evaluation:
         self.study = study
         self.kind = kind
         self.alone = alone
-        self.keys: frozenset[RunKey] = frozenset()
+        self.keys = NO_RUNS
         self.full = True  # for all runs
         self.full_at: float | None = None
         self.seconds = 0.0  # that the last evaluation of sync conditions took
