@@ -55,6 +55,7 @@ def check_contents(session: Session) -> None:
     assert check_study(mult) == check_study(tables.study("add")) == []
     assert mult.ids("first") == [1, 2, 3, 4, 5]
     assert mult.ids("second") == [6]
+    assert len(mult.jobs) == len(mult.jobs.ids())
     assert mult.counts("first") == {
         "FORWARDED": 1, "FAILED": 1, "START": 1, "CANCELLED": 1, "CREATED": 1,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The stored numbers of runs of a study, so that no question about numbers reads ids or records.
+"""The stored numbers of a study: no question about the number of runs or jobs reads ids or records.
 
 The tree ``counts`` maps (index, key, run name) to a ``BTrees.Length``. The database merges
 concurrent changes of one number, so counting causes no conflicts. A number that drops to zero
@@ -27,6 +27,8 @@ COUNTED: Final = ("runs", "states", "lifecycles", "queued", "remarks", "ended_sc
 LAST: Final = "\U0010ffff"
 
 CountKey: TypeAlias = "tuple[str, Any, str]"  # index, key in it, run name
+
+JOBS: Final[CountKey] = ("jobs", "", "")  # the number of jobs, absent until a job is added
 
 
 def count_keys(
@@ -112,7 +114,7 @@ class RunCounts:
 
 
 def count_indexes(trees: Mapping[str, Any]) -> dict[CountKey, int]:
-    """Return the numbers of runs in the id sets of a study's indexes, without zeros.
+    """Return the numbers of runs in the id sets of a study's indexes, and of jobs, without zeros.
 
     Only format 2 has an index of scripts.
     """
@@ -135,6 +137,8 @@ def count_indexes(trees: Mapping[str, Any]) -> dict[CountKey, int]:
     for queue, ids in trees["queues"].items():
         for name, others in created.items():
             found["queued", queue, name] = _common(ids, others)
+    prefetch_range(trees["runs_of_job"], None, None)
+    found[JOBS] = len(trees["runs_of_job"])
     return dict(+found)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from BTrees.Length import Length
+
 from motoko.core.parameter_space import describe_change, job_identity
 from motoko.errors import UnknownRunError
 from motoko.storage.bulk_read import stream_keys
 from motoko.storage.identities import Identities
+from motoko.storage.run_counts import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +26,8 @@ class StudyJobs:
         self._study = study
         self._values = trees["jobs"]
         self._runs = trees["runs_of_job"]
+        self._counts = trees["counts"]
+        self._number: Any = None
         self.identities = Identities(trees, "by_job")
 
     # -- reading ---------------------------------------------------------------------------
@@ -35,6 +40,10 @@ class StudyJobs:
         return dict(values)
 
     def __len__(self) -> int:
+        stored = self._counts.get(JOBS)
+        return self._recount() if stored is None else int(stored())
+
+    def _recount(self) -> int:
         return sum(1 for _ in stream_keys(self._runs, keep=False))
 
     def ids(self) -> list[int]:
@@ -82,11 +91,20 @@ class StudyJobs:
         """Count a run of its job, which is inserted if it is new."""
         job_id = record.job_id
         if job_id not in self._values:
+            self._count(1)
             self._values[job_id] = dict(record.job)
             self.identities.add(digest, job_id)
         # A counter: clients that add and remove runs of one job conflict. So a job is never
         # deleted while it gets another run.
         self._runs[job_id] = self._runs.get(job_id, 0) + 1
+
+    def _count(self, change: int) -> None:
+        """Change the number of jobs, which a table from before it was stored gets now."""
+        if self._number is None:
+            self._number = self._counts.get(JOBS)
+        if self._number is None:
+            self._number = self._counts[JOBS] = Length(self._recount())
+        self._number.change(change)
 
     def remove_run(self, job_id: int) -> None:
         """Count one run less of a job, which is deleted with its last run."""
@@ -94,6 +112,7 @@ class StudyJobs:
         if left:
             self._runs[job_id] = left
             return
+        self._count(-1)
         del self._runs[job_id]
         if (digest := self.key(job_id)) is not None:
             self.identities.remove(digest)
