@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ from motoko.launcher.directory_removal import remove_pending
 from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
 from motoko.launcher.run_directory import create_run_directory
 from motoko.operations.run_output import current_attempt
-from motoko.runtime import fault_points, pack_joining, packs, run_listing
+from motoko.runtime import fault_points, pack_joining, pack_writing, packs, run_listing
 from motoko.runtime.packed_files import locate, open_file, read_end, read_file, stat_file
 from motoko.runtime.packs import PACKED, find_packs, list_packs, open_pack
+from motoko.runtime.processes import boot_id, pid_namespace
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 
@@ -143,6 +145,25 @@ def test_a_pack_holds_directories_exactly(store: WorkflowStore) -> None:
     assert visible(root) == before
     assert pack_runs(store, "a", [1, 2, 3, 4, 5]).packed == []
     assert list_packs(root) == [pack]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_files_of_all_sizes_are_packed(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, joined: bool
+) -> None:
+    monkeypatch.setattr(pack_joining, "SMALL", 2**23)
+    root = root_of(store)
+    stored, chunk = pack_writing.STORED, pack_writing.CHUNK
+    for size in (0, 1, stored, stored + 1, chunk, chunk + 1):
+        (root / "run-1" / f"size-{size}").write_bytes(b"\xff" * size)
+    before = on_disk(root)
+    for ids in ([1], [2, 3]) if joined else ([1, 2, 3],):
+        assert pack_runs(store, "a", ids).packed == ids
+    assert visible(root) == before
+    (pack,) = list_packs(root)
+    with open_pack(root, pack) as archive:
+        assert archive.testzip() is None
+    assert (root / PACKED / pack.name).stat().st_size < chunk
 
 
 def test_packed_files_are_read_as_others(store: WorkflowStore) -> None:
@@ -304,7 +325,7 @@ def test_packs_are_not_joined_without_space_for_a_copy(
 
     monkeypatch.setattr(packs, "_take_over", fail)
     assert pack_runs(store, "a", [2]).packed == [2]
-    monkeypatch.setattr(packs, "_write_file", fail)
+    monkeypatch.setattr(pack_writing, "_add", fail)
     with pytest.raises(OSError, match="No space left"):
         pack_runs(store, "a", [3, 4])
     assert [pack.name for pack in list_packs(root)] == ["2-2-2.zip", "1-1-1.zip"]
@@ -388,6 +409,49 @@ def test_a_directory_that_changes_while_it_is_packed_stays(
     monkeypatch.undo()
     assert pack_runs(store, "a", [2]).packed == [2]
     assert read_file(locate(root / "run-2") / "stdout").data == b"late\n"
+
+
+def test_a_file_that_appears_while_its_directory_is_removed_stays(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_of(store)
+    late = root / "run-2" / "late"
+    monkeypatch.setattr(
+        fault_points, "point",
+        lambda name: late.write_text("late\n")
+        if name == "packs.removing" and not (root / "run-1").exists() and late.parent.exists()
+        else None,
+    )  # fmt: skip
+    result = pack_runs(store, "a", [1, 2, 3])
+    assert (result.packed, list(result.left)) == ([1, 3], [2])
+    assert "not empty" in result.left[2]
+    assert late.read_text() == "late\n"
+    assert [i for i in (1, 2, 3) if find_packs(root, i)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_directory_with_a_running_process_stays(store: WorkflowStore, earlier: bool) -> None:
+    root = root_of(store)
+    name = ".motoko/token2-1" if earlier else ".motoko-token2-1"
+    outbox = root / "run-2" / name
+    if earlier:
+        (root / "run-2" / ".motoko").rename(root / "run-2" / "marker")
+        outbox.mkdir(parents=True)
+        (root / "run-2" / "marker").rename(outbox.parent / "attempt")
+    start = f"process $$ {boot_id()} {pid_namespace()} - - -"
+    if earlier:
+        start = f"process $$\n{boot_id()}\n$(cat /proc/$$/stat)"
+    script = root / "wrapper.sh"
+    script.write_text(f'echo "{start}" >"$1{"/start" * earlier}"\necho\ncat\n')
+    with subprocess.Popen(
+        ["sh", script, outbox], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        result = pack_runs(store, "a", [1, 2, 3])
+    assert (result.packed, list(result.left)) == ([1, 3], [2])
+    assert "a process is running" in result.left[2]
+    assert pack_runs(store, "a", [2]).packed == [2]
 
 
 def test_a_file_that_grows_while_it_is_read_leaves_its_run_out(

@@ -35,6 +35,8 @@ from motoko.runtime.untrusted_files import read_file, stat_file, write_error
 from motoko.worker.attempt_context import ENDED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from motoko.core.records import RunRecord
     from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.runtime.ports import Clock
@@ -111,7 +113,12 @@ def mark_ended(paths: AttemptPaths) -> None:
 
 def find_process_in(directory: str) -> ProcessIdentity | None:
     """Return the living wrapper of an attempt in a run directory, None if there is none."""
-    for attempt in attempt_paths_in(directory):
+    return find_wrapper(attempt_paths_in(directory))
+
+
+def find_wrapper(attempts: Iterable[str]) -> ProcessIdentity | None:
+    """Return the living wrapper of one of the attempts with these paths, None if there is none."""
+    for attempt in attempts:
         start = parse_start(read_start(attempt).text)
         if start is not None and is_wrapper_running(start.process, attempt):
             return start.process

@@ -22,7 +22,7 @@ from motoko.runtime.untrusted_files import read_file
 from motoko.worker import INPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from motoko.core.records import RunRecord
 
@@ -126,14 +126,17 @@ def run_directory_of(path: str) -> str:
 
 def attempt_paths_in(run: str) -> Iterator[str]:
     """Yield the paths of the attempts in a run directory."""
-    earlier = f"{run}/{INPUTS}"
-    for directory in (run, earlier):
+    for prefix in ("", f"{INPUTS}/"):
         try:
-            names = os.listdir(directory)
+            names = sorted(os.listdir(f"{run}/{prefix}"))
         except OSError:
             continue
-        paths = (f"{directory}/{name}" for name in sorted(names))
-        yield from (path for path in paths if token_of(path))
+        yield from attempts_among(run, (f"{prefix}{name}" for name in names))
+
+
+def attempts_among(run: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield the paths of the attempts among paths relative to a run directory."""
+    return (f"{run}/{name}" for name in names if _ATTEMPT.fullmatch(name))
 
 
 def read_marker(run: str) -> tuple[int, str] | None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.attempt_files import find_process_in
-from motoko.launcher.attempt_paths import read_marker, run_stamp
+from motoko.launcher.attempt_files import find_wrapper
+from motoko.launcher.attempt_paths import attempts_among, read_marker, run_stamp
 from motoko.runtime.pack_joining import MAX_RUNS, MAX_WEIGHT
 from motoko.runtime.packs import (
     find_packs,
@@ -102,7 +102,7 @@ def _listings(
     """Yield the directories that belong to the runs, and note why others stay."""
     for record in records:
         for name in sorted(loose[record.id]):
-            path = str(root / name)
+            path = f"{root}/{name}"
             try:
                 listing = list_directory(str(root), name)
             except (OSError, UnpackableError) as problem:
@@ -110,7 +110,7 @@ def _listings(
                 continue
             if not _is_own(record, path) and not _is_rest(str(root), listing):
                 result.left[record.id] = f"{path} does not belong to an attempt of the run"
-            elif find_process_in(path) is not None:
+            elif find_wrapper(attempts_among(path, (one.name for one in listing.entries))):
                 result.left[record.id] = f"a process is running in {path}"
             else:
                 yield listing

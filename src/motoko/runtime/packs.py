@@ -14,13 +14,10 @@ UTF-8), unreadable files or very large ones stay as they are.
 from __future__ import annotations
 
 import contextlib
-import copy
-import errno
 import os
 import re
 import shutil
 import stat
-import time
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -29,9 +26,16 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import fault_points
 from motoko.runtime.file_lock import FileLock
-from motoko.runtime.files import PRIVATE_FILE, sync_directory
 from motoko.runtime.pack_joining import PATH_BYTES, Load, number_taken_over
-from motoko.runtime.run_listing import Entry, Listing, UnpackableError, list_directory, run_id_of
+from motoko.runtime.pack_writing import CHUNK, ChangedError, add_directory, copy_member, new_pack
+from motoko.runtime.run_listing import (
+    Entry,
+    Listing,
+    UnpackableError,
+    list_opened,
+    open_directory,
+    run_id_of,
+)
 from motoko.worker import INPUTS
 from motoko.worker.regular_files import FLAGS
 
@@ -40,13 +44,8 @@ if TYPE_CHECKING:
 
 PACKED: Final = "packed"  # the directory of the packs
 LOCK_SECONDS: Final = 60.0  # another process writes a pack
-LEVEL: Final = 1  # of compression: fast
-CHUNK: Final = 2**20
-NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _PACK: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,10})-([0-9]{1,10})\.zip")
-_EARLIEST: Final = 315_619_200  # seconds since the epoch: zip files know no time before 1980
-_LATEST: Final = 4_354_732_800  # nor after 2107
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,13 +81,6 @@ def packs_lock(root: Path) -> FileLock:
 # -- writing -----------------------------------------------------------------------------------
 
 
-class _Changed(Exception):
-    """A directory changed while it was read."""
-
-    def __init__(self, listing: Listing) -> None:
-        self.listing = listing
-
-
 class _NotJoined(Exception):
     """A pack could not be copied into a new one."""
 
@@ -107,7 +99,7 @@ def write_pack(root: str, listings: Iterable[Listing]) -> list[Listing]:
     while remaining:
         try:
             _write_pack(root, remaining, oldest)
-        except _Changed as problem:
+        except ChangedError as problem:
             remaining.remove(problem.listing)
         except _NotJoined as problem:  # it is damaged, or there is no space for a copy
             oldest = problem.pack.number + 1
@@ -131,9 +123,9 @@ def _write_pack(root: str, listings: Sequence[Listing], oldest: int) -> None:
     ids += [run_id for pack in former for run_id in (pack.first, pack.last)]
     begun: list[Pack] = []
     try:
-        with _new_pack(directory / Pack(number, min(ids), max(ids)).name) as archive:
+        with new_pack(directory / Pack(number, min(ids), max(ids)).name) as archive:
             for listing in listings:
-                _write_directory(archive, root, listing)
+                add_directory(archive, root, listing)
             for pack in former:
                 begun.append(pack)
                 _take_over(archive, root, pack)
@@ -177,7 +169,7 @@ def _remove_taken_over(root: str) -> None:
 def _take_over(archive: zipfile.ZipFile, root: str, pack: Pack) -> None:
     with open_pack(root, pack) as former:
         for info in former.infolist():
-            _copy(former, archive, info)
+            copy_member(former, archive, info)
 
 
 def _identity(info: zipfile.ZipInfo) -> tuple[str, int, int]:
@@ -186,77 +178,6 @@ def _identity(info: zipfile.ZipInfo) -> tuple[str, int, int]:
 
 def _top(info: zipfile.ZipInfo) -> str:
     return info.filename.partition("/")[0]
-
-
-@contextlib.contextmanager
-def _new_pack(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Yield a zip file that has this path once it is complete and synced."""
-    temporary = path.parent / f".{path.name}.tmp"
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with open(descriptor, "w+b") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
-                yield archive
-            file.flush()
-            fault_points.point("packs.written")
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-        sync_directory(path.parent)
-        fault_points.point("packs.renamed")
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_directory(archive: zipfile.ZipFile, root: str, listing: Listing) -> None:
-    for entry in listing.entries:
-        try:
-            _write_entry(archive, root, listing, entry)
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise
-            raise _Changed(listing) from error
-
-
-def _write_entry(archive: zipfile.ZipFile, root: str, listing: Listing, entry: Entry) -> None:
-    path = f"{root}/{listing.name}/{entry.name}"
-    name = f"{listing.name}/{entry.name}"
-    if stat.S_ISDIR(entry.mode):
-        archive.writestr(_info(name.rstrip("/") + "/", entry), b"")
-    elif stat.S_ISLNK(entry.mode):
-        archive.writestr(_info(name, entry), os.fsencode(os.readlink(path)))
-    else:
-        _write_file(archive, _info(name, entry), path, listing, entry)
-
-
-def _write_file(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, listing: Listing, entry: Entry
-) -> None:
-    descriptor = os.open(path, FLAGS | os.O_NOFOLLOW)
-    with open(descriptor, "rb", buffering=0) as source:
-        if Entry.of(entry.name, os.fstat(descriptor)) != entry:
-            raise _Changed(listing)
-        if entry.size <= CHUNK:
-            data = source.read(entry.size + 1)
-            copied = len(data)
-            archive.writestr(info, data)
-        else:
-            copied = 0
-            with archive.open(info, "w") as target:
-                while data := source.read(CHUNK):
-                    copied += target.write(data)
-        if copied != entry.size:
-            raise _Changed(listing)
-
-
-def _info(name: str, entry: Entry) -> zipfile.ZipInfo:
-    seconds = min(max(entry.modified / 1e9, _EARLIEST), _LATEST)
-    info = zipfile.ZipInfo(name, time.gmtime(seconds)[:6])
-    info.external_attr = entry.mode << 16
-    info.file_size = entry.size
-    info.create_system = 3  # Unix: external_attr has the mode
-    info.compress_type = zipfile.ZIP_DEFLATED
-    return info
 
 
 # -- removal -----------------------------------------------------------------------------------
@@ -271,30 +192,25 @@ def remove_directory(root: str, listing: Listing, *, packed: bool) -> bool:
     """
     path = f"{root}/{listing.name}"
     try:
-        if list_directory(root, listing.name) != listing:
-            return False
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (UnpackableError, FileNotFoundError):
+        with open_directory(path) as descriptor:
+            if list_opened(descriptor, listing.name) != listing:
+                return False
+            _remove_content(descriptor, listing, marker_first=packed)
+    except (UnpackableError, FileNotFoundError, NotADirectoryError):
         return False
-    try:
-        if os.fstat(descriptor).st_ino != listing.entries[0].inode:
-            return False
-        _remove_content(descriptor, marker_first=packed)
-    finally:
-        os.close(descriptor)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(path)
     return True
 
 
-def _remove_content(directory: int, *, marker_first: bool) -> None:
-    names = sorted(os.listdir(directory), key=lambda name: (name == INPUTS) != marker_first)
-    for name in names:
-        mode = os.lstat(name, dir_fd=directory).st_mode
-        if stat.S_ISDIR(mode):
-            shutil.rmtree(name, dir_fd=directory)
+def _remove_content(directory: int, listing: Listing, *, marker_first: bool) -> None:
+    """Remove what was listed: a path that is new since then makes the removal fail."""
+    children = [entry for entry in listing.entries[1:] if "/" not in entry.name]
+    for entry in sorted(children, key=lambda entry: (entry.name == INPUTS) != marker_first):
+        if stat.S_ISDIR(entry.mode):
+            shutil.rmtree(entry.name, dir_fd=directory)
         else:
-            os.unlink(name, dir_fd=directory)
+            os.unlink(entry.name, dir_fd=directory)
         fault_points.point("packs.removing")
 
 
@@ -337,18 +253,9 @@ def discard(root: str, run_ids: Collection[int]) -> None:
             if not kept:
                 path.unlink()
             elif len(kept) < len(archive.infolist()):
-                with _new_pack(path) as target:
+                with new_pack(path) as target:
                     for info in kept:
-                        _copy(archive, target, info)
-
-
-def _copy(archive: zipfile.ZipFile, target: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-    own = copy.copy(info)
-    if info.is_dir():
-        target.writestr(own, b"")
-        return
-    with archive.open(info) as source, target.open(own, "w") as written:
-        shutil.copyfileobj(source, written, CHUNK)
+                        copy_member(archive, target, info)
 
 
 def _is_of(info: zipfile.ZipInfo, run_ids: Container[int]) -> bool:

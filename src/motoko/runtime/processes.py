@@ -34,6 +34,7 @@ LAST_POLL_SECONDS: Final = 0.1
 DEAD_STATES: Final = frozenset("ZXx")
 STOPPED_STATES: Final = frozenset("Tt")
 PROC: Final = Path("/proc")
+STAT_BYTES: Final = 4096  # of /proc/PID/stat, which has less than 1500
 
 
 class Liveness(Enum):
@@ -307,7 +308,11 @@ def _read_stat(pid: int) -> _ProcStat | None:
 
 def _read_proc_stat(pid: int) -> _ProcStat | None:
     try:
-        stat = (PROC / str(pid) / "stat").read_bytes()
+        descriptor = os.open(f"{PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(descriptor, STAT_BYTES)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command name is in parentheses and may itself contain parentheses.

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from motoko.runtime.pack_joining import PATH_BYTES
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAX_RUN_BYTES: Final = 1 * 2**30  # a larger run has few paths for its size
 MAX_PATHS: Final = 100_000  # of a run
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KINDS: Final = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _DIRECTORY: Final = re.compile(r"run-([0-9]{1,10})(?:\..*)?", re.DOTALL)
 
 
@@ -25,8 +31,7 @@ class UnpackableError(Exception):
     """A directory contains something that a pack cannot hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A path of a directory, relative to it (empty: itself), as it was when it was listed."""
 
     name: str
@@ -61,31 +66,53 @@ class Listing:
         return sum(entry.size + PATH_BYTES for entry in self.entries)
 
 
+@contextlib.contextmanager
+def open_directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a directory, but no link to one, and yield its descriptor; OSError if that fails."""
+    descriptor = os.open(path, _OPEN, dir_fd=dir_fd)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def list_directory(root: str, name: str) -> Listing:
     """List a directory; raise UnpackableError if a pack cannot hold it, OSError if unreadable."""
-    top = os.lstat(f"{root}/{name}")
+    try:
+        with open_directory(f"{root}/{name}") as descriptor:
+            return list_opened(descriptor, name)
+    except NotADirectoryError:
+        raise UnpackableError(f"{name} is not a directory") from None
+
+
+def list_opened(directory: int, name: str) -> Listing:
+    """List the open directory of this name, like ``list_directory``."""
+    top = os.fstat(directory)
     found, size = [Entry.of("", top)], 0
-    if not stat.S_ISDIR(top.st_mode):
-        raise UnpackableError(f"{name} is not a directory")
     pending = [""]
     while pending:
         prefix = pending.pop()
-        with os.scandir(f"{root}/{name}/{prefix}") as children:
+        opened = (
+            open_directory(prefix, dir_fd=directory)
+            if prefix
+            else contextlib.nullcontext(directory)
+        )
+        with opened as descriptor, os.scandir(descriptor) as children:
             for child in children:
-                entry = Entry.of(f"{prefix}{child.name}", child.stat(follow_symlinks=False))
+                status = child.stat(follow_symlinks=False)
+                entry = Entry.of(f"{prefix}{child.name}", status)
+                _check(entry, is_mounted=status.st_dev != top.st_dev)
                 size += entry.size
-                _check(entry, child.stat(follow_symlinks=False).st_dev, top.st_dev)
                 found.append(entry)
                 if stat.S_ISDIR(entry.mode):
                     pending.append(f"{entry.name}/")
         if size > MAX_RUN_BYTES or len(found) > MAX_PATHS:
             raise UnpackableError(f"{name} is too large for a pack")
-    return Listing(name, tuple(sorted(found, key=lambda entry: entry.name)))
+    return Listing(name, tuple(sorted(found)))
 
 
-def _check(entry: Entry, device: int, top: int) -> None:
-    kind = stat.S_IFMT(entry.mode)
-    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) or device != top:
+def _check(entry: Entry, *, is_mounted: bool) -> None:
+    if stat.S_IFMT(entry.mode) not in _KINDS or is_mounted:
         raise UnpackableError(f"{entry.name} is no file, directory or link")
     try:
         entry.name.encode()

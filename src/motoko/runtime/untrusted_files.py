@@ -50,10 +50,10 @@ _MISSING: Final = FileContent()
 
 def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> FileContent:
     """Read up to ``limit`` bytes of the regular file ``path`` from ``offset``."""
-    seen = stat_file(path)
-    if seen.missing or seen.fault is not None:
-        return seen  # a device must not even be opened
     try:
+        seen = os.lstat(path)
+        if (other := kind(seen.st_mode)) is not None:
+            return _wrong_kind(path, other, seen)  # a device must not even be opened
         descriptor = os.open(path, FLAGS | os.O_NOFOLLOW)
     except FileNotFoundError:
         return _MISSING
