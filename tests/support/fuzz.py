@@ -44,7 +44,7 @@ from motoko.core.run_options import RunOptions
 from motoko.core.sbatch_options import first_fault, user_arguments
 from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
-from motoko.launcher import attempt_files, attempt_records
+from motoko.launcher import attempt_files, attempt_processes, attempt_records
 from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempt_outcome import outcome_of_exit
 from motoko.launcher.attempt_paths import AttemptPaths, read_marker
@@ -223,7 +223,7 @@ class Readers:
             status, stopped=attempt_files.read_stop_reason(self.place), fault=found.fault
         )
         read_marker(self.place.run_directory)
-        attempt_files.find_process_in(self.place.run_directory)
+        attempt_processes.find_process_in(self.place.run_directory)
         observe.start_time(Attempt(record, RunOptions(), self.place))
         if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it scans /proc
             examine_attempt(record, self.place, "me", restarted=rng.random() < 0.5)

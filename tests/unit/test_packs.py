@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import shutil
@@ -15,116 +14,39 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, EndAttempt, MarkStarted, Retry
+from motoko.core.edits import Retry
 from motoko.core.records import RunKey
-from motoko.launcher import packing
-from motoko.launcher.attempt_paths import AttemptPaths, attempt_directory
+from motoko.launcher import directory_packing
+from motoko.launcher.attempt_paths import attempt_directory
 from motoko.launcher.directory_keeper import DirectoryKeeper
 from motoko.launcher.directory_removal import remove_pending
 from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
-from motoko.launcher.run_directory import create_run_directory
 from motoko.operations.run_output import current_attempt
 from motoko.runtime import fault_points, pack_joining, pack_writing, packs, run_listing
 from motoko.runtime.packed_files import locate, open_file, read_end, read_file, stat_file
 from motoko.runtime.packs import PACKED, find_packs, list_packs, open_pack
 from motoko.runtime.processes import boot_id, pid_namespace
-from motoko.storage.session import Session
-from motoko.testing.memory import add_run, memory_store, study_config
+from tests.support.packed_runs import (
+    edit,
+    execute,
+    on_disk,
+    record_of,
+    root_of,
+    store_with_ended_runs,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from motoko.core.changes import Change
-    from motoko.core.records import RunRecord
     from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
 
-Content = dict[str, tuple[int, bytes]]
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[WorkflowStore]:
-    """A store with five runs: the last one is CREATED, the fourth FAILED, others FINISHED."""
-    # The path contains the name of the packs' directory.
-    study = study_config("a", {"x": "int"}, directory=tmp_path / PACKED)
-    made = memory_store({"a": study}, directory=tmp_path)
-    session = Session(made.database)
-    for x in range(5):
-        add_run(session, "a", {"x": x})
-    session.commit()
-    session.close()
-    for run_id in (1, 2, 3, 4):
-        execute(made, run_id, "FAILED" if run_id == 4 else "FINISHED")
-    yield made
-    made.close()
-
-
-def execute(store: WorkflowStore, run_id: int, outcome: str) -> None:
-    """Simulate an attempt of a run."""
-    from motoko.core.states import Lifecycle
-
-    key, token = RunKey("a", run_id), f"token{run_id}-{record_of(store, run_id).attempt + 1}"
-    edit(store, EditRun(key, Claim("me", token, 1.0)))
-    paths = AttemptPaths.for_record(root_of(store), record_of(store, run_id))
-    create_run_directory(paths, b"{}\n", [])
-    Path(paths.outbox).write_text(f"process 1 - - - - -\n\nexit {run_id}\n")
-    Path(paths.run_directory, "stdout").write_text(f"out {run_id} {token}\n")
-    edit(store, EditRun(key, MarkStarted(token, 2.0, "me")))
-    end = EndAttempt(token, Lifecycle(outcome), 3.0, "me", 0, None)
-    edit(store, EditRun(key, end))
-
-
-def edit(store: WorkflowStore, *changes: Change) -> None:
-    with contextlib.closing(Session(store.database)) as session:
-        for change in changes:
-            session.add(change)
-        session.commit()
-
-
-def record_of(store: WorkflowStore, run_id: int) -> RunRecord:
-    with store.autocommit_scope.read() as session:
-        return session.run(RunKey("a", run_id))
-
-
-def root_of(store: WorkflowStore) -> Path:
-    return store.runs_root("a")
-
-
-def on_disk(root: Path) -> dict[str, Content]:
-    """Return the content of all directories outside of packs."""
-    return {name: content(root / name) for names in loose_runs(root).values() for name in names}
-
-
-def content(top: Path) -> Content:
-    found: Content = {}
-    for path in top.rglob("*"):
-        mode = path.lstat().st_mode
-        data = b""
-        if stat.S_ISLNK(mode):
-            data = os.readlink(path).encode()
-        elif stat.S_ISREG(mode):
-            data = path.read_bytes()
-        found[str(path.relative_to(top))] = (mode, data)
-    return found
-
-
-def visible(root: Path) -> dict[str, Content]:
-    """Return the content of all directories, from packs if they are missing outside of them."""
-    found: dict[str, Content] = {}
-    for pack in list_packs(root):
-        with open_pack(root, pack) as archive:
-            held: dict[str, Content] = {}
-            for info in archive.infolist():
-                top, _, name = info.filename.rstrip("/").partition("/")
-                files = held.setdefault(top, {})
-                if name:
-                    files[name] = (info.external_attr >> 16, archive.read(info))
-            found = held | found  # the latest pack comes first
-    for name, files in on_disk(root).items():
-        if ".motoko" in files or name not in found:
-            found[name] = files
-    return found
+    yield from store_with_ended_runs(tmp_path)
 
 
 def test_a_pack_holds_directories_exactly(store: WorkflowStore) -> None:
@@ -373,7 +295,7 @@ def test_a_kill_loses_and_duplicates_nothing(
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(fault_points, "point", kill)
-    monkeypatch.setattr(packing, "MAX_RUNS", 2)
+    monkeypatch.setattr(directory_packing, "MAX_RUNS", 2)
     killed = False
     try:
         pack_runs(store, "a", [1, 2, 3, 4])
@@ -466,7 +388,7 @@ def test_a_file_that_grows_while_it_is_read_leaves_its_run_out(
             (root / "run-2" / "stdout").write_text("later\n")
         return found
 
-    monkeypatch.setattr(packing, "list_directory", list_early)
+    monkeypatch.setattr(directory_packing, "list_directory", list_early)
     before = on_disk(root)
     result = pack_runs(store, "a", [1, 2, 3])
     assert (result.packed, list(result.left)) == ([1, 3], [2])

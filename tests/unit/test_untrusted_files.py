@@ -13,7 +13,7 @@ import pytest
 from motoko.core.records import RunRecord, Transition
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError, StorageError
-from motoko.launcher import attempt_files, attempt_records, start_notes
+from motoko.launcher import attempt_files, attempt_processes, attempt_records, start_notes
 from motoko.launcher.attempt_files import MACHINE_RESTARTED, examine_attempt
 from motoko.launcher.attempt_outcome import Finding, outcome_of_exit
 from motoko.launcher.attempt_paths import AttemptPaths, read_marker
@@ -173,7 +173,7 @@ def test_evidence_is_read_from_any_kind_of_file(paths: AttemptPaths, kind: str, 
     assert attempt_files.read_stop_reason(paths) is None
     assert attempt_files.outbox_size(paths) == 0
     assert not attempt_files.waits_for_space(paths)
-    assert attempt_files.find_process_in(paths.run_directory) is None
+    assert attempt_processes.find_process_in(paths.run_directory) is None
     assert attempt_files.has_started(paths) is special
     assert attempt_records.exit_record(paths) == (None, fault if special else None)
     named = fault if special else f"{path.with_suffix('')} does not exist"
@@ -211,7 +211,7 @@ def test_a_garbled_start_record_names_no_process(paths: AttemptPaths, content: s
     paths.file("outbox").write_text(content)
     found, process = attempt_files.read_evidence(paths)
     assert (found.started, found.reclaimed, process) == (True, False, None)
-    assert attempt_files.find_process_in(paths.run_directory) is None
+    assert attempt_processes.find_process_in(paths.run_directory) is None
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_a_process_other_than_the_wrapper_is_not_the_attempts_process(
     paths: AttemptPaths,
 ) -> None:
     # As if a foreign start file or a copied database named the process of this test.
-    assert not attempt_files.is_wrapper_running(current(), paths.attempt_path)
+    assert not attempt_processes.is_wrapper_running(current(), paths.attempt_path)
 
 
 @pytest.mark.parametrize("where", ["run_directory", "inputs_file"])

@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, Final
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher.attempt_outcome import Evidence, Finding, judge
-from motoko.launcher.attempt_paths import EXIT, attempt_paths_in, read_marker, token_of
+from motoko.launcher.attempt_paths import EXIT, read_marker
+from motoko.launcher.attempt_processes import find_by_token, is_wrapper_running
 from motoko.launcher.attempt_records import RECLAIMED, exit_record, parse_start, read_start
 from motoko.launcher.run_directory import is_intact, reclaim
 from motoko.runtime import fault_points
 from motoko.runtime.files import exclusive_create, write_atomic
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import (
-    PROC,
     Liveness,
     ProcessIdentity,
-    identify,
-    is_alive,
     liveness,
     predates_boot,
 )
@@ -35,8 +33,6 @@ from motoko.runtime.untrusted_files import read_file, stat_file, write_error
 from motoko.worker.attempt_context import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from motoko.core.records import RunRecord
     from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.runtime.ports import Clock
@@ -109,63 +105,6 @@ def mark_ended(paths: AttemptPaths) -> None:
     if started and exit_record(paths)[0] is None:
         with contextlib.suppress(OSError):
             exclusive_create(paths.file(ENDED))
-
-
-def find_process_in(directory: str) -> ProcessIdentity | None:
-    """Return the living wrapper of an attempt in a run directory, None if there is none."""
-    return find_wrapper(attempt_paths_in(directory))
-
-
-def find_wrapper(attempts: Iterable[str]) -> ProcessIdentity | None:
-    """Return the living wrapper of one of the attempts with these paths, None if there is none."""
-    for attempt in attempts:
-        start = parse_start(read_start(attempt).text)
-        if start is not None and is_wrapper_running(start.process, attempt):
-            return start.process
-    return None
-
-
-def is_wrapper_running(process: ProcessIdentity, attempt: str) -> bool:
-    """Return whether a process is alive, and is the wrapper of the attempt with this path.
-
-    It is not if the attempt is a copy, or if another process wrote the start record.
-    """
-    if not is_alive(process):
-        return False
-    arguments = _arguments(str(process.pid))
-    if not arguments:
-        return True  # unknown on this system
-    path = _attempt_of(arguments)
-    if not path.startswith("/"):
-        return False
-    if path == attempt:
-        return True
-    try:
-        return os.path.samefile(path, attempt)
-    except OSError:  # one of them has since been moved or removed
-        return not os.path.exists(path)
-
-
-def _attempt_of(arguments: list[bytes]) -> str:
-    """Return the path of the attempt among a wrapper's arguments, empty if there is none."""
-    # `sh attempt.sh ATTEMPT ...`, or `bash --posix wrapper.sh ATTEMPT ...`
-    names = (os.fsdecode(argument) for argument in arguments[2:4])
-    return next((name for name in names if token_of(name)), "")
-
-
-def find_by_token(token: str) -> ProcessIdentity | None:
-    """Return the wrapper of an attempt, by its arguments."""
-    for name in filter(str.isdigit, os.listdir(PROC) if (PROC / "self/cmdline").exists() else ()):
-        if token_of(_attempt_of(_arguments(name))) == token:
-            return identify(int(name))
-    return None
-
-
-def _arguments(pid: str) -> list[bytes]:
-    try:
-        return (PROC / pid / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
 
 
 def was_reclaimed(paths: AttemptPaths) -> bool:

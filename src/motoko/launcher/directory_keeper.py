@@ -86,7 +86,7 @@ class DirectoryKeeper:
         """Return whether another step may be due."""
         keep, studies, idle = self._situation()
         return self.is_due(keep, studies, idle=idle) and await run_in_thread(
-            partial(self.step, keep, studies, limit)
+            partial(self.step, keep, studies, limit, helper=not idle)
         )
 
     def is_due(self, keep: str, studies: Iterable[str], *, idle: bool) -> bool:
@@ -97,7 +97,9 @@ class DirectoryKeeper:
             idle and not self._searched.issuperset(studies)
         )
 
-    def step(self, keep: str, studies: Iterable[str], limit: int = MAX_RUNS) -> bool:
+    def step(
+        self, keep: str, studies: Iterable[str], limit: int = MAX_RUNS, *, helper: bool = False
+    ) -> bool:
         """Pack or remove the directories of up to ``limit`` runs; return whether some remain.
 
         Log and leave the directories that cannot be packed or removed. Blocks.
@@ -111,7 +113,8 @@ class DirectoryKeeper:
             return False
         chosen = list(self._ended)[: min(limit, len(self._ended) - newest)]
         for study in dict.fromkeys(key.study for key in chosen):
-            self._apply(keep, study, {key.id for key in chosen if key.study == study})
+            ids = {key.id for key in chosen if key.study == study}
+            self._apply(keep, study, ids, helper=helper)
         for key in chosen:
             self._ended.pop(key, None)
         return len(self._ended) >= least
@@ -125,8 +128,8 @@ class DirectoryKeeper:
                 keys = (RunKey(study, run_id) for run_id in earlier)
                 self._ended = {k: None for k in keys if k not in self._ended} | self._ended
 
-    def _apply(self, keep: str, study: str, ids: set[int]) -> None:
-        apply = remove_finished if keep == KEEP_FAILED else pack_runs
+    def _apply(self, keep: str, study: str, ids: set[int], *, helper: bool) -> None:
+        apply = remove_finished if keep == KEEP_FAILED else partial(pack_runs, helper=helper)
         try:
             result = apply(self._store, study, ids)
         except (MotokoError, OSError) as problem:

@@ -1,38 +1,38 @@
 """Move the directories of ended runs into packs, or remove those of finished runs. All of it
 blocks.
 
-The database decides which runs have ended, and the marker of a directory whose it is. A directory
-that changes meanwhile, or that a pack cannot hold, stays as it is.
+The database decides which runs have ended. A helper can do the rest (``packing_process``): in this
+process, that would delay other threads by several times its duration.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.attempt_files import find_wrapper
-from motoko.launcher.attempt_paths import attempts_among, read_marker, run_stamp
-from motoko.runtime.pack_joining import MAX_RUNS, MAX_WEIGHT
-from motoko.runtime.packs import (
-    find_packs,
-    is_packed,
-    packs_lock,
-    remove_directory,
-    write_pack,
-)
-from motoko.runtime.run_listing import Listing, UnpackableError, list_directory, run_id_of
+from motoko.launcher.attempt_paths import run_stamp
+from motoko.launcher.directory_packing import EndedRun, pack_directories, remove_directories
+from motoko.runtime.daemons import module_command
+from motoko.runtime.helper_process import HelperProcess
+from motoko.runtime.packs import packs_lock
+from motoko.runtime.run_listing import run_id_of
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from motoko.core.records import RunRecord
+    from motoko.runtime.file_lock import FileLock
     from motoko.storage.store import WorkflowStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -59,34 +59,62 @@ def loose_runs(root: Path, ids: Collection[int] | None = None) -> dict[int, list
     return dict(sorted(found.items()))
 
 
-def pack_runs(store: WorkflowStore, study: str, ids: Collection[int]) -> PackResult:
-    """Pack the directories of those of these runs that have ended."""
+def pack_runs(
+    store: WorkflowStore, study: str, ids: Collection[int], *, helper: bool = False
+) -> PackResult:
+    """Pack the directories of those of these runs that have ended.
+
+    A ``helper`` process does the work; this one completes it if the helper is killed.
+    """
     root, result = store.runs_root(study), PackResult()
     loose = loose_runs(root, ids)
     if not loose:
         return result
-    with packs_lock(root):
+    with packs_lock(root) as lock:
         ended = _ended(store, study, loose)
         for run_id in loose.keys() - ended.keys():
             result.left[run_id] = "it has not ended"
-        listings = list(_listings(root, ended.values(), loose, result))
-        for group in _groups(listings):
-            _pack(str(root), group, result)
+        runs = [_described(record, loose) for record in ended.values()]
+        left = _ask_helper(str(root), runs, lock) if helper else pack_directories(str(root), runs)
+    if left is None:
+        return pack_runs(store, study, ids)
+    result.left |= left
     result.packed = [i for i in loose if i in ended and i not in result.left]
     return result
+
+
+def _ask_helper(root: str, runs: list[EndedRun], lock: FileLock) -> dict[int, str] | None:
+    """Make a helper pack these runs; return why others stay, by run, or None if it was killed.
+
+    Raise OSError if it cannot write packs.
+    """
+    assert lock.descriptor is not None
+    command = module_command("motoko.launcher.packing_process")
+    request = json.dumps([root, runs])
+    try:
+        with HelperProcess(command, descriptors=[lock.descriptor]) as helper:
+            answer = json.loads(helper.ask(request))
+    except OSError as error:
+        log.info("the helper that packs runs is lost: %s", error)
+        return None
+    if isinstance(answer, str):
+        raise OSError(answer)
+    return {int(run_id): reason for run_id, reason in answer.items()}
 
 
 def remove_finished(store: WorkflowStore, study: str, ids: Collection[int]) -> PackResult:
     """Remove the directories of those of these runs that are FINISHED."""
     root, result = store.runs_root(study), PackResult()
     loose = loose_runs(root, ids)
-    for run_id, record in _ended(store, study, loose).items():
-        if record.lifecycle is Lifecycle.FINISHED:
-            for listing in _listings(root, [record], loose, result):
-                _remove(str(root), listing, result, packed=False)
-            if run_id not in result.left:
-                result.packed.append(run_id)
+    ended = _ended(store, study, loose).values()
+    finished = [record for record in ended if record.lifecycle is Lifecycle.FINISHED]
+    result.left = remove_directories(str(root), (_described(one, loose) for one in finished))
+    result.packed = [record.id for record in finished if record.id not in result.left]
     return result
+
+
+def _described(record: RunRecord, loose: dict[int, list[str]]) -> EndedRun:
+    return EndedRun(record.id, record.attempt, run_stamp(record), sorted(loose[record.id]))
 
 
 def _ended(store: WorkflowStore, study: str, ids: Iterable[int]) -> dict[int, RunRecord]:
@@ -94,73 +122,3 @@ def _ended(store: WorkflowStore, study: str, ids: Iterable[int]) -> dict[int, Ru
     with contextlib.closing(Session(store.database)) as session:
         records = session.tables.study(study).records(ids, keep=False)
         return {record.id: record for record in records if record.lifecycle.is_terminal}
-
-
-def _listings(
-    root: Path, records: Iterable[RunRecord], loose: dict[int, list[str]], result: PackResult
-) -> Iterator[Listing]:
-    """Yield the directories that belong to the runs, and note why others stay."""
-    for record in records:
-        for name in sorted(loose[record.id]):
-            path = f"{root}/{name}"
-            try:
-                listing = list_directory(str(root), name)
-            except (OSError, UnpackableError) as problem:
-                result.left[record.id] = str(problem)
-                continue
-            if not _is_own(record, path) and not _is_rest(str(root), listing):
-                result.left[record.id] = f"{path} does not belong to an attempt of the run"
-            elif find_wrapper(attempts_among(path, (one.name for one in listing.entries))):
-                result.left[record.id] = f"a process is running in {path}"
-            else:
-                yield listing
-
-
-def _is_rest(root: str, listing: Listing) -> bool:
-    """Return whether a directory without a marker may be what an interrupted removal left."""
-    return len(listing.entries) == 1 or is_packed(root, listing)
-
-
-def _is_own(record: RunRecord, path: str) -> bool:
-    marker = read_marker(path)
-    return marker is not None and marker[1] == run_stamp(record) and marker[0] <= record.attempt
-
-
-def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
-    """Yield the directories in groups for one pack each."""
-    group: list[Listing] = []
-    weight = 0
-    for listing in listings:
-        if group and (weight + listing.weight > MAX_WEIGHT or len(group) >= MAX_RUNS):
-            yield group
-            group, weight = [], 0
-        group.append(listing)
-        weight += listing.weight
-    if group:
-        yield group
-
-
-def _pack(root: str, group: list[Listing], result: PackResult) -> None:
-    """Write a pack and remove its directories; only remove what a pack holds already."""
-    ids = [listing.run_id for listing in group]
-    packs = find_packs(root, min(ids), max(ids))
-    new = [
-        listing
-        for listing in group
-        if not (any(p.may_hold(listing.run_id) for p in packs) and is_packed(root, listing))
-    ]
-    packed = {listing.name for listing in write_pack(root, new)}
-    written = {listing.name for listing in new}
-    for listing in group:
-        if listing.name in written and listing.name not in packed:
-            result.left[listing.run_id] = f"{root}/{listing.name} has just changed"
-        else:
-            _remove(root, listing, result, packed=True)
-
-
-def _remove(root: str, listing: Listing, result: PackResult, *, packed: bool) -> None:
-    try:
-        if not remove_directory(root, listing, packed=packed):
-            result.left[listing.run_id] = f"{root}/{listing.name} has just changed"
-    except OSError as error:
-        result.left[listing.run_id] = str(error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import Fenced, LauncherError, UnknownRunError
-from motoko.launcher.attempt_files import find_process_in
+from motoko.launcher.attempt_processes import find_process_in
 from motoko.launcher.executors.local_process import command
 from motoko.launcher.run_directory import (
     AttemptSuperseded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motoko.errors import StorageError
-from motoko.launcher.attempt_files import find_process_in
+from motoko.launcher.attempt_processes import find_process_in
 from motoko.storage.run_directory_owner import check_owner, claim_run_directories
 from motoko.storage.schema import create_database
 

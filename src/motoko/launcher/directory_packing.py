@@ -1,0 +1,114 @@
+"""Pack or remove the directories of ended runs, as the database describes the runs.
+
+The marker of a directory decides whose it is. A directory that changes meanwhile, or that a pack
+cannot hold, stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from motoko.launcher.attempt_paths import attempts_among, read_marker
+from motoko.launcher.attempt_processes import find_wrapper
+from motoko.runtime.pack_joining import MAX_RUNS, MAX_WEIGHT
+from motoko.runtime.packs import find_packs, is_packed, remove_directory, write_pack
+from motoko.runtime.run_listing import Listing, UnpackableError, list_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class EndedRun(NamedTuple):
+    """An ended run: its last attempt, its stamp, and the names of its directories."""
+
+    id: int
+    attempt: int
+    stamp: str
+    names: Sequence[str]
+
+
+def pack_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
+    """Pack the directories of these runs; return why others stay, by run.
+
+    The caller holds the lock of the packs.
+    """
+    left: dict[int, str] = {}
+    for group in _groups(list(_listings(root, runs, left))):
+        _pack(root, group, left)
+    return left
+
+
+def remove_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
+    """Remove the directories of these runs; return why others stay, by run."""
+    left: dict[int, str] = {}
+    for listing in _listings(root, runs, left):
+        _remove(root, listing, left, packed=False)
+    return left
+
+
+def _listings(root: str, runs: Iterable[EndedRun], left: dict[int, str]) -> Iterator[Listing]:
+    """Yield the directories that belong to the runs, and note why others stay."""
+    for run in runs:
+        for name in run.names:
+            path = f"{root}/{name}"
+            try:
+                listing = list_directory(root, name)
+            except (OSError, UnpackableError) as problem:
+                left[run.id] = str(problem)
+                continue
+            if not _is_own(run, path) and not _is_rest(root, listing):
+                left[run.id] = f"{path} does not belong to an attempt of the run"
+            elif find_wrapper(attempts_among(path, (one.name for one in listing.entries))):
+                left[run.id] = f"a process is running in {path}"
+            else:
+                yield listing
+
+
+def _is_rest(root: str, listing: Listing) -> bool:
+    """Return whether a directory without a marker may be what an interrupted removal left."""
+    return len(listing.entries) == 1 or is_packed(root, listing)
+
+
+def _is_own(run: EndedRun, path: str) -> bool:
+    marker = read_marker(path)
+    return marker is not None and marker[1] == run.stamp and marker[0] <= run.attempt
+
+
+def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
+    """Yield the directories in groups for one pack each."""
+    group: list[Listing] = []
+    weight = 0
+    for listing in listings:
+        if group and (weight + listing.weight > MAX_WEIGHT or len(group) >= MAX_RUNS):
+            yield group
+            group, weight = [], 0
+        group.append(listing)
+        weight += listing.weight
+    if group:
+        yield group
+
+
+def _pack(root: str, group: list[Listing], left: dict[int, str]) -> None:
+    """Write a pack and remove its directories; only remove what a pack holds already."""
+    ids = [listing.run_id for listing in group]
+    packs = find_packs(root, min(ids), max(ids))
+    new = [
+        listing
+        for listing in group
+        if not (any(p.may_hold(listing.run_id) for p in packs) and is_packed(root, listing))
+    ]
+    packed = {listing.name for listing in write_pack(root, new)}
+    written = {listing.name for listing in new}
+    for listing in group:
+        if listing.name in written and listing.name not in packed:
+            left[listing.run_id] = f"{root}/{listing.name} has just changed"
+        else:
+            _remove(root, listing, left, packed=True)
+
+
+def _remove(root: str, listing: Listing, left: dict[int, str], *, packed: bool) -> None:
+    try:
+        if not remove_directory(root, listing, packed=packed):
+            left[listing.run_id] = f"{root}/{listing.name} has just changed"
+    except OSError as error:
+        left[listing.run_id] = str(error)
