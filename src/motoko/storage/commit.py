@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE: Final = 0.002
 MAX_DOUBLINGS: Final = 6
-MANY_RUNS: Final = 500  # during whose creation Python's collector would run several times
+MANY_RUNS: Final = 500  # whose commit takes long
 
 
 def commit_with_retry(

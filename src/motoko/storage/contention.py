@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_HOLD_SECONDS: Final = 10.0  # seconds for which others wait
 COMMIT_CONFLICTS: Final = 2  # after which a commit has priority
+LARGE_CONFLICTS: Final = 1  # the same for a commit that takes long
 COMMIT_PAUSE: Final = 0.005  # seconds at most; random, so that waiting commits do not coincide
 FIRING_CONFLICTS: Final = 12  # in a row, after which a firing has priority
 FIRING_PAUSE: Final = 0.05
@@ -47,11 +48,21 @@ class _Priority:
 
 
 class PriorityLock(_Priority):
-    """The share of one commit in the lock file ``path``. Without a path no commit waits."""
+    """The share of one commit in the lock file ``path``. Without a path no commit waits.
 
-    def __init__(self, path: Path | None, runtime: Runtime = SYSTEM) -> None:
+    The commit has priority after so many ``conflicts``.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        runtime: Runtime = SYSTEM,
+        *,
+        conflicts: int = COMMIT_CONFLICTS,
+    ) -> None:
         self._path = path
         self._runtime = runtime
+        self._conflicts = conflicts
 
     def wait(self, conflicts: int) -> None:
         """Wait until the next attempt of a commit with so many conflicts may start.
@@ -60,7 +71,7 @@ class PriorityLock(_Priority):
         """
         if self._path is None:
             return
-        if conflicts >= COMMIT_CONFLICTS:
+        if conflicts >= self._conflicts:
             self._acquire(self._path)
         else:
             while is_recently_locked(self._path, at_most=MAX_HOLD_SECONDS):

@@ -33,8 +33,14 @@ from motoko.core.changes import (
 from motoko.core.records import RunKey, RunRecord
 from motoko.core.values import values_equal
 from motoko.errors import ConflictError, StorageError
-from motoko.storage.commit import abort, collector_paused, commit_with_retry, run_transaction
-from motoko.storage.contention import PriorityLock
+from motoko.storage.commit import (
+    MANY_RUNS,
+    abort,
+    collector_paused,
+    commit_with_retry,
+    run_transaction,
+)
+from motoko.storage.contention import COMMIT_CONFLICTS, LARGE_CONFLICTS, PriorityLock
 from motoko.storage.feed import notice_of
 from motoko.storage.identities import steps_after
 from motoko.storage.run_block import changed_keys
@@ -255,9 +261,10 @@ class Session:
             self.tables.flush()
 
         database = self._database
+        conflicts = COMMIT_CONFLICTS if len(changes) < MANY_RUNS else LARGE_CONFLICTS
         try:
             with (
-                PriorityLock(database.commit_lock, database.runtime) as lock,
+                PriorityLock(database.commit_lock, database.runtime, conflicts=conflicts) as lock,
                 collector_paused(len(changes)),
             ):
                 commit_with_retry(database, self._manager, self._connection, prepare, lock)
