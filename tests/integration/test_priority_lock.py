@@ -21,6 +21,7 @@ from motoko.errors import ConflictError
 from motoko.runtime.file_lock import is_recently_locked
 from motoko.server.lifecycle import stop_server
 from motoko.storage import contention
+from motoko.storage.commit import MANY_RUNS
 from motoko.storage.contention import PriorityLock
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
@@ -140,10 +141,19 @@ class Intruder:
         return len(self._threads)
 
 
+@pytest.mark.parametrize(
+    ("runs", "conflicts"),
+    [(3, contention.COMMIT_CONFLICTS), (MANY_RUNS, contention.LARGE_CONFLICTS)],
+    ids=["small", "large"],
+)
 def test_a_commit_after_conflicts_has_priority(
-    store: WorkflowStore, state: StateDir, monkeypatch: pytest.MonkeyPatch
+    store: WorkflowStore,
+    state: StateDir,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: int,
+    conflicts: int,
 ) -> None:
-    keys = create(store, 3)
+    keys = create(store, runs)
     store.database.retry_timeout = 60.0
     intruder = Intruder(store.database, keys[0], state.commit_lock)
     session = Session(store.database)
@@ -153,7 +163,7 @@ def test_a_commit_after_conflicts_has_priority(
         patch.setattr(session, "_check_guard", intruder.intrude)
         session.commit()
     commits = intruder.finish()
-    assert commits == contention.COMMIT_CONFLICTS + 1
+    assert commits == conflicts + 1
     session.refresh()
     assert session.run(keys[0]).fields == {"mark": 1, "intruder": commits}
     session.close()

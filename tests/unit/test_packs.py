@@ -113,6 +113,43 @@ def test_packed_files_are_read_as_others(store: WorkflowStore) -> None:
     assert locate(root / "run-9") == root / "run-9"
 
 
+def test_a_pack_that_was_rewritten_is_read_again(store: WorkflowStore) -> None:
+    root = root_of(store)
+    pack_runs(store, "a", [1, 2, 3])
+    before = {
+        run_id: read_file(locate(root / f"run-{run_id}") / "stdout").data for run_id in (2, 3)
+    }
+    packs.discard(str(root), [1, 2])
+    assert locate(root / "run-2") == root / "run-2"
+    assert read_file(root / PACKED / "1-1-3.zip" / "run-2" / "stdout").missing
+    with open_file(root / "run-3", "stdout") as file:
+        assert file.read() == before[3]
+
+
+def test_links_in_a_pack_are_followed_inside_of_their_run(store: WorkflowStore) -> None:
+    root = root_of(store)
+    run = root / "run-2"
+    (run / "sub").mkdir()
+    links = {
+        "direct": "stdout", "twice": "sub/up", "sub/up": "../direct", "here": ".",
+        "out": "../run-1/stdout", "absolute": f"{root}/run-1/stdout", "cycle": "cycle",
+        "missing": "nothing",
+    }  # fmt: skip
+    for name, target in links.items():
+        (run / name).symlink_to(target)
+    inside = ("direct", "twice", "sub/up", "here/here/stdout", "sub/../stdout")
+    outside = ("out", "absolute", "cycle", "missing", "../run-1/stdout", "sub")
+    expected = (run / "stdout").read_bytes()
+    for _ in range(2):
+        for name in inside:
+            with open_file(run, name) as file:
+                assert file.read() == expected
+        pack_runs(store, "a", [1, 2, 3])
+    for name in outside:
+        with pytest.raises(OSError, match=r"run-[12]"):
+            open_file(run, name)
+
+
 def test_a_damaged_pack_is_a_fault(store: WorkflowStore) -> None:
     root = root_of(store)
     pack_runs(store, "a", [1, 2, 3])
