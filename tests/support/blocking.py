@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+import ZEO.asyncio.futures  # noqa: F401 - binds time.sleep before the guard replaces it
 from blockbuster import BlockBuster
 
 if TYPE_CHECKING:
