@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gzip
 import re
 from pathlib import Path
@@ -14,14 +16,21 @@ from motoko.core.edits import EndAttempt
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.errors import DatabaseVersionError
+from motoko.operations.backup import back_up, restore, salvage
+from motoko.operations.doctor.database import examine_database
+from motoko.operations.doctor.findings import Finding, Level
+from motoko.operations.doctor.leases import examine_leases
+from motoko.operations.doctor.patient import Patient
 from motoko.operations.usage import known_orchestrators
 from motoko.runtime.files import private_directory
 from motoko.runtime.processes import current
 from motoko.server.lifecycle import stop_server
+from motoko.server.safe_file import SafeFileStorage
 from motoko.server.state_dir import StateDir
 from motoko.storage import compaction, run_store, schema
 from motoko.storage.compaction import compact_study
-from motoko.storage.consistency import check_firings, check_study
+from motoko.storage.consistency import check_database_file, check_firings, check_study
+from motoko.storage.database import Database
 from motoko.storage.orchestrator_leases import Lease
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
@@ -47,7 +56,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateDir]:
     stop_server(state)
 
 
-def check_contents(session: Session) -> None:
+def check_contents(session: Session, *, salvaged: bool = False) -> None:
     """Check everything that tests/support/sample_database.py writes."""
     tables = session.tables
     assert tables.study_names() == ["add", "mult"]
@@ -78,8 +87,8 @@ def check_contents(session: Session) -> None:
     assert tables.variable("first", "rounds") == 2
     assert tables.open_firings("first") == [("first", "main.join", "k2")]
     assert list(tables.once_records("first", "main.join")) == [("add", 1), ("mult", 1)]
-    lease = tables.lease("orchestrator:first")
-    assert lease["token"] == "t"
+    if not salvaged:  # it drops leases
+        assert tables.lease("orchestrator:first")["token"] == "t"
 
 
 def test_failures_that_an_older_version_recorded_as_handled_stay_so() -> None:
@@ -161,6 +170,92 @@ def test_an_old_database_can_be_inspected_and_continued(state: StateDir) -> None
     reader.close()
 
 
+# -- without a conversion ---------------------------------------------------------------------
+
+
+def examine(state: StateDir, *, every_record: bool = False) -> Finding:
+    """Return the finding about the database, which has no other problem."""
+    patient = Patient(
+        state.path.parent / "motoko.yaml", progress=(lambda *_: None) if every_record else None
+    )
+    found = [one for one in examine_database(patient) if one.subject != "backup"]
+    assert len(found) == 1
+    assert {one.level for one in examine_leases(patient)} == {Level.OK}
+    return found[0]
+
+
+def stored_format(state: StateDir) -> int:
+    with (
+        contextlib.closing(Database.read_file(state.database)) as database,
+        database.snapshot() as connection,
+    ):
+        return schema.check_readable(connection.root())
+
+
+@pytest.mark.parametrize("every_record", [False, True])
+def test_the_doctor_finds_an_old_database_healthy(state: StateDir, every_record: bool) -> None:
+    content, version = state.database.read_bytes(), stored_format(state)
+    found = examine(state, every_record=every_record)
+    agreement = "every record agrees" if every_record else "a sample of records agree"
+    assert "7 runs" in found.message
+    assert agreement in found.message
+    if version < schema.SCHEMA_VERSION:
+        assert (found.code, found.level) == ("database-version", Level.WARNING)
+        assert f"earlier format {version}" in found.message
+        assert "`motoko run` upgrades it" in found.next_step
+    else:
+        assert (found.code, found.level) == ("database", Level.OK)
+    assert state.database.read_bytes() == content
+
+
+def test_a_newer_database_is_not_called_damaged(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "STEPS", {})
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
+    for every_record in (False, True):
+        found = examine(state, every_record=every_record)
+        assert (found.code, found.level) == ("database-version", Level.WARNING)
+        assert found.next_step == "Use the Motoko that wrote it, or a newer one."
+    with pytest.raises(DatabaseVersionError):
+        salvage(state, None)
+
+
+def test_the_runs_of_an_old_database_are_counted_in_its_copies(
+    state: StateDir, tmp_path: Path
+) -> None:
+    version, copy = stored_format(state), tmp_path / "copy"
+    made = back_up(state, copy)
+    assert made.runs == {"add": 1, "mult": 6}
+    assert restore(state, copy, replace=True) == made
+    assert stored_format(state) == version
+
+
+@pytest.mark.parametrize("table", ["", "states", "runs_of_job", "by_identity"])
+def test_an_old_database_can_be_salvaged(state: StateDir, table: str) -> None:
+    """Also one whose index ``table`` is damaged."""
+    if table:
+        database = Database(SafeFileStorage(state.database))
+        damage = functools.partial(damage_index, table=table)
+        database.submit(lambda: run_transaction(database, damage, initialising=True)).result()
+        database.close()
+        assert examine_database(Patient(state.path.parent / "motoko.yaml"))[0].code == (
+            "database-inconsistent"
+        )
+    found = salvage(state, None)
+    assert (found.runs, found.rebuilt, found.notes) == ({"add": 1, "mult": 6}, bool(table), [])
+    assert check_database_file(state.database) == []
+    with contextlib.closing(Database.scratch_copy(state.database)) as copy:
+        copy.submit(lambda: run_transaction(copy, schema.upgrade, initialising=True)).result()
+        with contextlib.closing(Session(copy)) as session:
+            check_contents(session, salvaged=bool(table))
+
+
+def damage_index(root: Any, table: str) -> None:
+    index = root["motoko"]["studies"]["mult"][table]
+    del index[index.minKey()]
+
+
 # -- a future format --------------------------------------------------------------------------
 
 
@@ -189,7 +284,7 @@ def test_an_older_database_is_upgraded_when_opened_for_writing(
         reader.autocommit_scope.read(),
     ):
         pass
-    assert "upgrades it" in str(caught.value)
+    assert "`motoko run` upgrades it" in str(caught.value)
     reader.close()
     for _ in range(2):  # only once
         store = WorkflowStore(state, {})

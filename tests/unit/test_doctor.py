@@ -45,6 +45,7 @@ from motoko.runtime.file_system import Space, WriteProbe
 from motoko.runtime.processes import Liveness
 from motoko.server.file_integrity import TornTail
 from motoko.storage.launcher_leases import LauncherReport
+from motoko.storage.schema import SCHEMA_VERSION
 from motoko.version import __version__
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ PROBLEMS: list[tuple[str, Level, Callable[[], Sequence[Finding]]]] = [
         _installation(requirements=(Requirement("scipy", "1.13", "1.9", "sample"),)),
     ),
     ("database-damaged", F, _database(damage=("is damaged", "Restore it."))),
-    ("database-version", W, _database(outdated="has format 1. Upgrade it.")),
+    ("database-version", W, _database(newer=("has format 99", "Use a newer Motoko."))),
+    *(("database-version", W, _database(format=old)) for old in range(1, SCHEMA_VERSION)),
     ("database-inconsistent", F, _database(errors=("s: index states differs",) * 9)),
     ("study-unknown", W, _database(runs={"s": 9, "old": 2})),
     ("database-space", F, _database(space=FULL)),

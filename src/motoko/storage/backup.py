@@ -31,7 +31,7 @@ ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSummary:
-    """The size of a database in bytes, and the runs of each study (none for an older version)."""
+    """The size of a database in bytes, and the number of runs of each study."""
 
     size: int
     runs: dict[str, int]
@@ -49,10 +49,11 @@ def summarise(path: Path, runtime: Runtime = SYSTEM) -> DatabaseSummary:
 
 def _count_runs(path: Path, root: Any) -> dict[str, int]:
     try:
-        if check_readable(root) != SCHEMA_VERSION:
-            return {}
-        tables = Tables(root)
-        return {name: len(tables.study(name)) for name in tables.study_names()}
+        if check_readable(root) == SCHEMA_VERSION:
+            tables = Tables(root)
+            return {name: len(tables.study(name)) for name in tables.study_names()}
+        studies = root["motoko"]["studies"].items()  # an earlier format stores no numbers
+        return {name: sum(map(len, trees["lifecycles"].values())) for name, trees in studies}
     except UNREADABLE_OBJECT as error:  # for objects that Motoko did not write
         raise damaged_error(
             path, f"is damaged: it lacks its tables ({type(error).__name__})"

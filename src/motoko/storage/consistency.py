@@ -12,7 +12,7 @@ from ZODB.POSException import POSError
 
 from motoko.core.parameter_space import job_identity
 from motoko.core.values import MISSING
-from motoko.errors import MotokoError
+from motoko.errors import DatabaseVersionError, MotokoError
 from motoko.printable import join_names
 from motoko.server.class_allow_list import check_record, references
 from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file
@@ -21,6 +21,7 @@ from motoko.storage import history_archive
 from motoko.storage.database import Database
 from motoko.storage.run_counts import COUNTED, JOBS, count_indexes, count_keys
 from motoko.storage.run_indexes import index_keys
+from motoko.storage.schema import upgrade
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ SAMPLE: Final = 200  # records of a study
 def check_database_file(
     path: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[str]:
-    """Read a database file completely; return its errors. DatabaseDamagedError if unreadable.
+    """Read a database file completely; return its errors.
 
+    DatabaseDamagedError if it is unreadable, DatabaseVersionError if a newer Motoko wrote it.
     ``progress`` gets the number of objects read, and of all objects.
     """
     with contextlib.closing(Database.read_file(path)) as database:
@@ -68,13 +70,19 @@ def _check_objects(path: Path, progress: Callable[[int, int], None]) -> Iterator
 
 
 def check_tables(root: Any) -> list[str]:
-    """Return all disagreements between the records in a snapshot and their indexes."""
+    """Return all disagreements between the records in a snapshot and their indexes.
+
+    Tables of an earlier format are upgraded in the snapshot; DatabaseVersionError for a newer one.
+    """
     try:
+        upgrade(root)
         errors = list(_check_trees(root["motoko"], "motoko"))
         tables, references = Tables(root), set[bytes]()
         for name in tables.study_names():
             errors += check_study(tables.study(name), references)
         return errors + check_firings(tables) + check_provenance(tables, references)
+    except DatabaseVersionError:
+        raise
     except (MotokoError, POSError, *UNREADABLE_OBJECT) as error:
         return [f"its tables cannot be read: {type(error).__name__}: {error}"]
 
@@ -191,12 +199,16 @@ def _check_counts(
 def check_indexes(root: Any) -> list[str]:
     """Return disagreements between the indexes in a snapshot, and with a sample of the records.
 
-    This takes a fraction of the time of ``check_tables``, which reads every record.
+    This takes a fraction of the time of ``check_tables``, which reads every record, and treats
+    other formats in the same way.
     """
     try:
+        upgrade(root)
         tables = Tables(root)
         studies = [tables.study(name) for name in tables.study_names()]
         return [error for table in studies for error in _check_indexes(table)]
+    except DatabaseVersionError:
+        raise
     except (MotokoError, POSError, *UNREADABLE_OBJECT) as error:
         return [f"its tables cannot be read: {type(error).__name__}: {error}"]
 

@@ -12,10 +12,10 @@ from persistent.mapping import PersistentMapping
 from ZODB.POSException import POSError
 
 from motoko.core.records import RunKey, RunRecord, Transition, decode_record, stored_key
-from motoko.errors import DatabaseDamagedError, MotokoError
+from motoko.errors import DatabaseVersionError, MotokoError
 from motoko.server.file_integrity import UNREADABLE_OBJECT
 from motoko.storage.run_block import DELETED, RunBlock, block_keys
-from motoko.storage.schema import SCHEMA_VERSION
+from motoko.storage.schema import check_readable
 
 if TYPE_CHECKING:
     from motoko.storage.whole_transactions import NewestStates
@@ -26,24 +26,22 @@ UNREADABLE: Final = (MotokoError, POSError, *UNREADABLE_OBJECT)
 def read_tables(
     connection: Any, notes: list[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the readable tables by name, and those of each study."""
+    """Return the readable tables by name, and those of each study, of this or an earlier format.
+
+    DatabaseVersionError if a newer Motoko wrote them.
+    """
     tables: dict[str, Any] = {}
     studies: dict[str, dict[str, Any]] = {}
     try:
         tables = dict(connection.root()["motoko"])
-        version = tables.get("version")
-        if version != SCHEMA_VERSION:
-            raise DatabaseDamagedError(
-                f"the tables are of format {version}, and damaged",
-                hint="Salvage them with the Motoko that wrote them.",
-            )
+        check_readable(connection.root())
         for name, table in _items(tables["studies"], "studies", notes):
             try:
                 studies[name] = dict(table)
             except UNREADABLE as error:
                 notes.append(f"the tables of study {name!r}: {type(error).__name__}")
                 studies[name] = {}
-    except DatabaseDamagedError:
+    except DatabaseVersionError:
         raise
     except UNREADABLE as error:
         notes.append(f"the tables: {type(error).__name__}")

@@ -113,13 +113,16 @@ def check_version(root: Any) -> None:
         raise DatabaseVersionError(
             f"the workflow's database has format {version}; this is Motoko {__version__}, which "
             f"reads format {SCHEMA_VERSION}",
-            hint="Any process that writes to it upgrades it: open it without read_only=True, or "
-            "start `motoko launcher`.",
+            hint="`motoko run` upgrades it, and so does any other process that writes to it: "
+            "`motoko launcher`, or a script that opens it without read_only=True.",
         )
 
 
 def upgrade(root: Any) -> None:
-    """Upgrade an older layout, in the caller's transaction; raise as ``check_readable``."""
+    """Upgrade an older layout, in the caller's transaction; raise as ``check_readable``.
+
+    In a snapshot, only the caller sees the result: the stored tables do not change.
+    """
     version = check_readable(root)
     if version == SCHEMA_VERSION:
         return

@@ -19,7 +19,8 @@ from motoko.server.packing import PackPolicy
 from motoko.server.temp_files import DRAFT_PREFIX, MIN_AGE
 from motoko.storage.consistency import check_database_file, check_indexes
 from motoko.storage.database import Database
-from motoko.storage.query import query_database
+from motoko.storage.schema import SCHEMA_VERSION, check_readable, upgrade
+from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from motoko.operations.backup import BackupRecord
     from motoko.operations.doctor.patient import Patient
     from motoko.server.file_integrity import TornTail
-    from motoko.storage.session import Session
 
 SUBJECT: Final = "database"
 DAY: Final = 86_400.0
@@ -44,11 +44,12 @@ SHOWN_ERRORS: Final = 3
 class DatabaseFacts:
     """Facts about a database file. Sizes are in bytes, times in seconds since the epoch.
 
-    ``damage``: the error of reading it, with its hint. ``errors``: disagreements between records
-    and indexes. ``runs``: by study. ``torn``: the bytes of an unfinished commit at the end, 0 while
-    a server may be writing. ``packed``: size and time of the last packing, None if it
-    was never packed. ``leftovers``: names and sizes of files that salvage and creation left.
-    ``first_run``: creation time of the oldest run.
+    ``damage``: the error of reading it, with its hint. ``newer``: the error if a newer Motoko wrote
+    it. ``format``: of the tables. ``errors``: disagreements between records and indexes. ``runs``:
+    by study. ``torn``: the bytes of an unfinished commit at the end, 0 while a server may be
+    writing. ``packed``: size and time of the last packing, None if it was never packed.
+    ``leftovers``: names and sizes of files that salvage and creation left. ``first_run``: creation
+    time of the oldest run.
     """
 
     size: int
@@ -56,7 +57,8 @@ class DatabaseFacts:
     now: float
     space: Space
     damage: tuple[str, str] | None = None
-    outdated: str = ""
+    newer: tuple[str, str] | None = None
+    format: int = SCHEMA_VERSION
     errors: tuple[str, ...] = ()
     every_record: bool = False
     runs: Mapping[str, int] = field(default_factory=dict)
@@ -107,7 +109,7 @@ def read(patient: Patient) -> DatabaseFacts:
         torn = 0 if is_served(patient.state) else check.size - check.committed
         return _with_contents(replace(facts, torn=torn), patient)
     except DatabaseVersionError as error:
-        return replace(facts, outdated=f"{error.message}. {error.hint}")
+        return replace(facts, newer=(error.message, error.hint or "Use a newer Motoko."))
     except MotokoError as error:
         return replace(facts, damage=(error.message, error.hint or DAMAGE_HINT))
     except OSError as error:
@@ -126,16 +128,19 @@ def _with_contents(facts: DatabaseFacts, patient: Patient) -> DatabaseFacts:
                 errors = check_indexes(connection.root())
         if errors:
             return replace(facts, errors=tuple(errors))
-        runs, first = query_database(database, _count)
-    return replace(facts, runs=runs, first_run=first)
+        with database.snapshot() as connection:
+            stored = check_readable(connection.root())
+            upgrade(connection.root())
+            runs, first = _count(Tables(connection.root()))
+    return replace(facts, format=stored, runs=runs, first_run=first)
 
 
-def _count(session: Session) -> tuple[dict[str, int], float | None]:
+def _count(tables: Tables) -> tuple[dict[str, int], float | None]:
     """Return the number of runs by study, and the creation time of the first one."""
-    tables = [session.tables.study(name) for name in session.tables.study_names()]
-    oldest = [table.run(table.ids_around(0, 0)[0]) for table in tables if table]
+    studies = [tables.study(name) for name in tables.study_names()]
+    oldest = [study.run(study.ids_around(0, 0)[0]) for study in studies if study]
     created = [run.history[0].time for run in oldest if run.history]
-    return {table.name: len(table) for table in tables}, min(created, default=None)
+    return {study.name: len(study) for study in studies}, min(created, default=None)
 
 
 def _configured(patient: Patient) -> frozenset[str] | None:
@@ -183,8 +188,15 @@ def _judge_contents(facts: DatabaseFacts) -> Iterator[Finding]:
     if facts.damage is not None:
         message, step = facts.damage
         yield fault("database-damaged", SUBJECT, message, step)
-    if facts.outdated:
-        message, _, step = facts.outdated.partition(". ")
+    if facts.newer is not None:
+        message, step = facts.newer
+        yield warning("database-version", SUBJECT, message, step)
+    if facts.format < SCHEMA_VERSION:
+        message = f"has the earlier format {facts.format}: {_summary(facts)}"
+        step = (
+            f"`motoko run` upgrades it to format {SCHEMA_VERSION}, and so does any other process "
+            "that writes to it. Until then, most commands that only read refuse it."
+        )
         yield warning("database-version", SUBJECT, message, step)
     if facts.errors:
         more = len(facts.errors) - SHOWN_ERRORS

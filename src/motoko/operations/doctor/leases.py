@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from motoko.config import load_workflow
-from motoko.errors import ConfigError, StorageError
+from motoko.errors import ConfigError, DatabaseVersionError, StorageError
 from motoko.launcher.control import running_launchers
 from motoko.operations.doctor.findings import Finding, ok, warning
 from motoko.operations.doctor.processes import ProcessFacts, code_findings, describe, newest
@@ -74,7 +74,9 @@ def examine_leases(patient: Patient) -> list[Finding]:
         return judge(LeasesFacts())
     try:
         return judge(read(patient))
-    except StorageError:  # the check of the database reports it
+    except DatabaseVersionError:  # the check of the database reports it
+        return [ok("leases", "leases", "unknown, as the database has another format")]
+    except StorageError:  # this too
         return [ok("leases", "leases", "unknown, as the database cannot be read")]
 
 
