@@ -109,8 +109,8 @@ class WorkflowLifecycle:
 
     def _html(self) -> str:
         store, name = self.store, self.run_name
-        title = f"workflow {store.state.path.parent}"
-        title += ", all run names" if name is None else f", run name {name}"
+        which = "all run names" if name is None else f"run name {name}"
+        title = f"{which}, workflow {store.state.path.parent}"  # the end of a long path is cut
         if not store.connected:  # showing it starts no server
             if not store.state.database.exists():
                 return table_html(title, (), (), "no database exists yet")
