@@ -186,6 +186,32 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
     assert shell.counts("s", "a") == {"FINISHED": 2}
 
 
+def test_short_runs_of_a_moved_workflow_are_executed_once(tmp_path: Path) -> None:
+    ran, runs = tmp_path / "ran", 200
+    ran.touch()
+    shell = small_workflow(
+        tmp_path / "a",
+        script='echo "$MOTOKO_RUN_ID" >>"$MOTOKO_TEST_RAN"\n',
+        main=f"async def main(workflow, **params):\n    await workflow.s.create_task("
+        f"x=list(range({runs})))\n",
+    )
+    shell.environment["MOTOKO_TEST_RAN"] = str(ran)
+    try:
+        first = shell.start("run", "--run_name", "a")
+        wait_until(lambda: ran.read_text().count("\n") > 20, "some runs")
+        shell.directory.rename(tmp_path / "b")
+        shell.directory = tmp_path / "b"
+        assert finish(first).returncode == 1
+        wait_until(lambda: "no longer exists" in log_of(shell, "launcher"), "the launcher's end")
+        assert ran.read_text().count("\n") < runs
+        assert "FAILED" not in shell.counts("s", "a")
+        shell.ok("run", "--run_name", "a")
+        assert shell.counts("s", "a") == {"FINISHED": runs}
+        assert sorted(map(int, ran.read_text().split())) == list(range(1, runs + 1))
+    finally:
+        shell.close()
+
+
 def test_an_idle_orchestrator_notices_the_move(tmp_path: Path) -> None:
     database = Database.in_memory()
     run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)

@@ -12,7 +12,9 @@ from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import ApplyOutbox
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
+from motoko.errors import ServerError
 from motoko.launcher import attempt_changes, harvest, store_sync
+from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.attempt_paths import OUTBOX
 from motoko.launcher.attempts import Attempt, AttemptEnd, PendingUpdates
 from motoko.launcher.claiming import Capacity, Load, ServedQueue
@@ -237,6 +239,28 @@ def test_a_cancelled_attempt_ends_before_its_outbox_is_fully_read(tmp_path: Path
     run = sync.session.tables.study("a").run(1)
     assert (run.state, run.fields) == ("CANCELLED", {"y": 1})
     assert run.reason == "cancelled on request; its outbox was not read completely"
+    sync.close()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [{"status": 0}, {"status": 1}, {"status": None}, {"status": 0, "fault": "it is missing"},
+     {"status": None, "outcome": AttemptOutcome(Lifecycle.FAILED, None, "it cannot be started")}],
+)  # fmt: skip
+def test_no_end_is_recorded_after_a_move(tmp_path: Path, end: dict[str, Any]) -> None:
+    (tmp_path / "w" / ".wf").mkdir(parents=True)
+    sync, (attempt,), store = claimed(tmp_path / "w", 1)
+    (tmp_path / "w").rename(tmp_path / "moved")
+    updates = PendingUpdates([AttemptEnd(attempt, time=1.0, **end)])
+    with pytest.raises(ServerError, match="it was moved or removed"):
+        sync.sync_once(updates)
+    sync.session.refresh()
+    assert sync.session.tables.study("a").run(1).lifecycle is Lifecycle.SUBMITTED
+    # A launcher that cannot start an attempt may still requeue it.
+    sync.sync_once(PendingUpdates(requeued=[(attempt, "a move", 0.0)]))
+    sync.session.refresh()
+    assert sync.session.tables.study("a").run(1).lifecycle is Lifecycle.CREATED
     sync.close()
     store.close()
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections import defaultdict
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,10 @@ from motoko.launcher.preparation import (
     script_problem,
 )
 from motoko.launcher.source_files import ScriptFile, SourceFiles
+from motoko.launcher.start_notes import StartNotes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.unit
 
@@ -28,8 +32,8 @@ pytestmark = pytest.mark.unit
     [(errno.EMFILE, True), (errno.ENFILE, True), (errno.EAGAIN, True), (errno.ENOMEM, True),
      (errno.ENOENT, False), (errno.EACCES, False)],
 )  # fmt: skip
-def test_a_resource_shortage_does_not_fail_the_run(
-    monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
+def test_neither_a_resource_shortage_nor_a_move_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, passes: bool
 ) -> None:
     def refused(*_: object) -> None:
         raise OSError(number, os.strerror(number), "launch.sh")
@@ -40,11 +44,17 @@ def test_a_resource_shortage_does_not_fail_the_run(
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
     paths = AttemptPaths("runs", 1, 1, "token", "1.0")
     attempt: Any = SimpleNamespace(record=None, paths=paths, key=SimpleNamespace(study="a"))
-    starts: Any = None  # never used
+    (tmp_path / ".wf").mkdir()
+    starts = StartNotes(tmp_path / ".wf", "me")
+    starts.open()
     found = prepare_attempt(store, attempt, starts, files)
     assert isinstance(found, Exception)
     assert is_resource_shortage(found) == passes
     assert isinstance(found, RunNotStartable) != passes
+    (tmp_path / ".wf").rename(tmp_path / "moved")
+    found = prepare_attempt(store, attempt, starts, files)
+    assert isinstance(found, Exception)
+    assert ("it was moved or removed" in str(found)) != passes
 
 
 @pytest.mark.parametrize(

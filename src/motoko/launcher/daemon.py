@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from motoko.errors import MotokoError, ServerError
+from motoko.errors import MotokoError
 from motoko.launcher.composition import build_launcher
 from motoko.launcher.control import END, SUSPEND, WAKE, ControlRequest, pending, running_launchers
 from motoko.launcher.directory_removal import remove_pending_and_log
@@ -126,7 +126,7 @@ class _Daemon:
                 tasks.start_soon(self._heartbeat, guard)
                 try:
                     await self.launcher.serve(self._announce)
-                except ServerError:
+                except (MotokoError, OSError):
                     guard.check()  # its error is more precise
                     raise
                 finally:

@@ -376,6 +376,8 @@ class Launcher:
         for attempt in self._executors.release():
             if attempt not in ended_or_requeued:
                 self._updates.requeued.append((attempt, cause, 0.0))
+        if await run_in_thread(self._sync.is_moved):
+            self._updates.ended.clear()  # the next launcher reads in the new place how they ended
         if not fenced:
             while self._updates.ended or self._updates.requeued:
                 await self._sync_once(claim=False)

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.errors import Fenced, LauncherError, UnknownRunError
+from motoko.errors import Fenced, LauncherError, ServerError, UnknownRunError
 from motoko.launcher.attempt_processes import find_process_in
 from motoko.launcher.executors.local_process import command
 from motoko.launcher.run_directory import (
@@ -67,8 +67,12 @@ def prepare_attempt(
 ) -> LaunchSpec | Exception:
     """Create the attempt's run directory; return how to start it, or the error. Blocks."""
     try:
-        return _prepare(store, attempt, notes, files)
-    except (RunNotStartable, AttemptSuperseded, Fenced, OSError) as error:
+        try:
+            return _prepare(store, attempt, notes, files)
+        except RunNotStartable:
+            notes.check()  # its files are missing if the workflow was moved
+            raise
+    except (RunNotStartable, AttemptSuperseded, Fenced, ServerError, OSError) as error:
         return error
 
 

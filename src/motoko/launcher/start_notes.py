@@ -21,6 +21,7 @@ from motoko.errors import Fenced, LauncherError
 from motoko.runtime import fault_points
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
 from motoko.runtime.untrusted_files import read_file
+from motoko.server.state_dir_guard import StateDirGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -38,6 +39,7 @@ class StartNotes:
     """The notes of all launchers of a workflow; ``owner`` writes its own. All methods block."""
 
     def __init__(self, state: Path, owner: str) -> None:
+        self._state = StateDirGuard.at(state)
         self._directory = state / DIRECTORY_NAME
         self._owner = owner
         self._own = self._directory / owner
@@ -54,8 +56,9 @@ class StartNotes:
             raise LauncherError(f"{self._own} cannot be created: {reason}", hint=HINT) from error
 
     def check(self) -> None:
-        """Raise Fenced if another launcher has replaced the owner."""
+        """Raise Fenced if another launcher has replaced the owner, ServerError after a move."""
         if not self._own.is_dir():
+            self._state.check()
             raise Fenced(
                 f"launcher {self._owner} was replaced while it was suspended",
                 hint="The other launcher serves its runs. If there is none, start one: "
@@ -63,7 +66,7 @@ class StartNotes:
             )
 
     def trim(self, kept: Callable[[], Iterable[str]]) -> None:
-        """Drop other notes than those of ``kept()`` if the file is large; OSError or Fenced."""
+        """Drop other notes than those of ``kept()`` if the file is large; raise as ``record``."""
         with self._lock:
             if self._size <= TRIM_BYTES:
                 return
@@ -73,7 +76,7 @@ class StartNotes:
             self._size = len(content)
 
     def record(self, token: str) -> None:
-        """Note an attempt that is about to start; OSError or Fenced."""
+        """Note an attempt that is about to start; raise OSError or as ``check``."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         with self._lock, self._checked():
             descriptor = os.open(self._own / FILE_NAME, flags, PRIVATE_FILE)

@@ -23,6 +23,7 @@ from motoko.launcher.attempts import Attempt
 from motoko.launcher.claiming import ClaimPlan, choose_claims, most_claims
 from motoko.runtime import fault_points
 from motoko.runtime.processes import host, predates_boot
+from motoko.server.state_dir_guard import StateDirGuard
 from motoko.storage.commit import run_transaction
 from motoko.storage.launcher_leases import (
     change_launcher,
@@ -92,6 +93,7 @@ class StoreSync:
     ) -> None:
         self._facts = facts
         self._store = store
+        self._directory = StateDirGuard.of(store.state)
         self._me = me
         self._served = served
         self._capacities = capacities
@@ -141,6 +143,10 @@ class StoreSync:
     def _transact(self, work: Callable[[Tables], _T]) -> _T:
         return run_transaction(self._store.database, work)
 
+    def is_moved(self) -> bool:
+        """Return whether the workflow was moved or removed since this was created."""
+        return self._directory.is_replaced()
+
     @property
     def session(self) -> Session:
         """The session, once it is open."""
@@ -158,11 +164,16 @@ class StoreSync:
     ) -> SyncResult:
         """Commit updates and claims, and retry on conflict.
 
+        Raise ServerError if attempts have ended and the workflow was moved: their files are in the
+        new place, where the next launcher reads them.
+
         ``remaining``: the attempts to check for cancellation. ``loads``, by generator, limit the
         claims; None: claim nothing. ``suspended``: run names of which nothing is claimed.
         """
         attempt_changes = AttemptChanges(self._store, self._me.name)
         attempt_changes.add(updates, self.session.tables)
+        if updates.ended:
+            self._directory.check()  # after the files of these attempts were read
         runtime = self._store.runtime
         for number in range(MAX_COMMIT_TRIES):
             self.session.refresh()

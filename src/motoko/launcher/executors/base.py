@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from motoko.core.states import Lifecycle
-from motoko.errors import Fenced, LauncherError
+from motoko.errors import Fenced, LauncherError, ServerError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.attempts import AttemptEnd
@@ -150,7 +150,7 @@ class Executor(ABC):
         elif isinstance(problem, RunNotStartable):
             reason = f"it cannot be started: {problem}"
             self._end(attempt, None, outcome=AttemptOutcome(Lifecycle.FAILED, None, reason))
-        elif isinstance(problem, Fenced):
+        elif isinstance(problem, (Fenced, ServerError)):
             raise problem
         else:
             raise LauncherError(

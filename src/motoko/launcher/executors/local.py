@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.core.states import Lifecycle
-from motoko.errors import Fenced, LauncherError
+from motoko.errors import Fenced, LauncherError, ServerError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempt_outcome import AttemptOutcome, Finding
@@ -133,7 +133,7 @@ class LocalExecutor(Executor):
             self._starts.trim(self.pool.unrecorded_starts)
         except OSError as error:
             return [as_start_error(error)] * len(batch)
-        except Fenced as error:
+        except (Fenced, ServerError) as error:
             return [error] * len(batch)
         return [self._spawn(attempt) for attempt in batch]
 
@@ -156,7 +156,7 @@ class LocalExecutor(Executor):
             return as_start_error(error)
         except ValueError as error:  # the options contain a null byte
             return RunNotStartable(str(error))
-        except Fenced as error:
+        except (Fenced, ServerError) as error:
             return error
         return None
 
