@@ -15,6 +15,7 @@ from motoko.errors import UnknownRunError
 from motoko.launcher.attempt_paths import AttemptPaths, attempt_directory
 from motoko.launcher.run_directory import create_run_directory
 from motoko.operations.run_output import (
+    STREAMS,
     OutputRequest,
     RunOutput,
     check_attempt,
@@ -79,6 +80,9 @@ def test_other_kinds_of_files_are_not_read(tmp_path: Path, kind: str) -> None:
 
 
 # -- attempts ---------------------------------------------------------------------------------
+
+
+STARTED = (Transition(7.0, "START", "me", 1),)
 
 
 def run(attempt: int, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
@@ -172,6 +176,37 @@ def test_a_missing_file_is_noted_unless_it_may_still_appear(tmp_path: Path) -> N
     assert texts(RunOutput(tmp_path, "stdout", OutputRequest(follow=True)), run(1)) == (b"", [])
     noted = ["s.7 stdout: the file does not exist"]
     assert texts(RunOutput(tmp_path, "stdout", OutputRequest()), run(1)) == (b"", noted)
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize(
+    ("record", "noted"),
+    [
+        (run(0, Lifecycle.CREATED), False),
+        (run(0, Lifecycle.CANCELLED), False),
+        (run(1, Lifecycle.SUBMITTED), False),  # not prepared yet
+        (replace(run(2, Lifecycle.CREATED), history=STARTED), True),
+        (replace(run(1), history=STARTED), True),
+        (run(1, Lifecycle.FINISHED), True),
+        (run(1, Lifecycle.FAILED), True),
+    ],
+)
+def test_a_missing_directory_is_noted_once(
+    tmp_path: Path, record: RunRecord, *, noted: bool, follow: bool
+) -> None:
+    faults: set[str] = set()
+    request = OutputRequest(follow=follow)
+    outputs = [RunOutput(tmp_path, stream, request, faults) for stream in STREAMS]
+    found = [texts(output, record) for output in (*outputs, *outputs)]
+    text = f"s.7 has no directory: {tmp_path}/run-7 does not exist"
+    assert found == [(b"", [text] * noted), (b"", []), (b"", []), (b"", [])]
+
+
+def test_the_directory_of_a_deleted_run_is_not_that_of_a_later_one(tmp_path: Path) -> None:
+    start(tmp_path, run(1))
+    later = replace(run(1), history=(Transition(6.0, "CREATED", "main", 0), *STARTED))
+    text = f"s.7 has no directory: {tmp_path}/run-7 belongs to another run"
+    assert texts(RunOutput(tmp_path, "stdout", OutputRequest()), later) == (b"", [text])
 
 
 @pytest.mark.parametrize(("attempt", "of"), [(0, 2), (-1, 2), (3, 2), (1, 0), (2, 1)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from motoko.core.states import Lifecycle
 from motoko.errors import ServerError, UnknownRunError
 from motoko.launcher.attempt_paths import (
     AttemptPaths,
@@ -61,12 +62,7 @@ def read_outputs(
     """
     for record in records:
         check_attempt(record, request.attempt)
-    outputs = {
-        record.key: [
-            RunOutput(store.runs_root(record.study), stream, request) for stream in request.streams
-        ]
-        for record in records
-    }
+    outputs = {record.key: _outputs(store, record, request) for record in records}
     current, source = {record.key: record for record in records}, CurrentRecords(store, records)
     while True:
         # The records are read first, so that the last lines of a run that has ended are read.
@@ -79,15 +75,25 @@ def read_outputs(
             yield (OutputPart(f"{key} has been deleted") for key in sorted(gone))
 
 
+def _outputs(store: WorkflowStore, record: RunRecord, request: OutputRequest) -> list[RunOutput]:
+    root, faults = store.runs_root(record.study), set[str]()
+    return [RunOutput(root, stream, request, faults) for stream in request.streams]
+
+
 def _has_ended(record: RunRecord, attempt: int | None) -> bool:
     earlier = attempt is not None and attempt < record.attempt
     return earlier or record.lifecycle.is_terminal
 
 
 class RunOutput:
-    """One stream of one run: ``stdout`` or ``stderr``."""
+    """One stream of one run: ``stdout`` or ``stderr``.
 
-    def __init__(self, root: Path, stream: str, request: OutputRequest) -> None:
+    ``faults``: the faults of the run that are noted; its streams share them.
+    """
+
+    def __init__(
+        self, root: Path, stream: str, request: OutputRequest, faults: set[str] | None = None
+    ) -> None:
         self._root = root
         self._stream = stream
         self._fixed = request.attempt
@@ -95,12 +101,13 @@ class RunOutput:
         self._follow = request.follow  # a missing file may still appear
         self._number: int | None = None
         self._position = 0
-        self._faults: set[str] = set()
+        self._faults = set[str]() if faults is None else faults
 
     def read(self, record: RunRecord) -> Iterator[OutputPart]:
         """Yield what the stream has gained since the last call, to its present end."""
         number = self._fixed or current_attempt(self._root, record)
         if number is None:
+            yield from self._note(_missing_directory(self._root, record))
             return
         if self._number is not None and number != self._number:
             yield from self._rest(record)  # of the earlier attempt
@@ -131,15 +138,19 @@ class RunOutput:
             fault = found.fault
             if found.missing and not self._follow:
                 fault = f"{name}: the file does not exist"
-            if fault is not None and fault not in self._faults:
-                self._faults.add(fault)
-                yield OutputPart(fault)
+            yield from self._note(fault)
             if found.truncated:
                 yield OutputPart(f"... ({name} was truncated)")
             if not found.data:
                 return
             self._position = found.position
             yield OutputPart(name, found.data)
+
+    def _note(self, fault: str | None) -> Iterator[OutputPart]:
+        """Yield a fault unless it was noted before."""
+        if fault is not None and fault not in self._faults:
+            self._faults.add(fault)
+            yield OutputPart(fault)
 
     def _read_part(self, record: RunRecord) -> Addition:
         """Read from the attempt's directory, even if a launcher moves it meanwhile."""
@@ -164,6 +175,16 @@ def current_attempt(root: Path, record: RunRecord) -> int | None:
     if Path(paths.run_directory).is_dir():
         return record.attempt or None
     return max(packed_attempts(root, record), default=None)
+
+
+def _missing_directory(root: Path, record: RunRecord) -> str | None:
+    """Return the fault of a run that has started and has no directory, None before its start."""
+    started = any(one.state == Lifecycle.START for one in record.history)
+    if not started and not (record.attempt and record.lifecycle.is_terminal):
+        return None
+    path = root / f"run-{record.id}"
+    problem = "belongs to another run" if path.exists() else "does not exist"
+    return f"{record.key} has no directory: {path} {problem}"
 
 
 class CurrentRecords:
