@@ -54,6 +54,15 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def has_nan(value: Any) -> bool:
+    """Return whether a value is NaN or contains it."""
+    if isinstance(value, dict):
+        return any(map(has_nan, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(has_nan, value))
+    return isinstance(value, float) and math.isnan(value)
+
+
 @given(COLUMNS)
 def test_values_come_back(values: list[Any]) -> None:
     column = encode_column(values)
@@ -71,7 +80,8 @@ def test_any_positions_come_back(values: list[Any], data: st.DataObject) -> None
 def test_values_are_counted_and_typed_as_in_a_list(values: list[Any], value: Any) -> None:
     found = decode_column(encode_column(values), range(len(values)))
     for one in (value, *values):
-        assert found.count(one) == values.count(one)
+        if not has_nan(one):  # a list counts one and the same NaN only
+            assert found.count(one) == values.count(one)
     if isinstance(found, EncodedValues):
         assert set(map(type, values)) <= found.types()
 

@@ -9,7 +9,7 @@ import pytest
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.constraints import Columns, parse
-from motoko.core.edits import SetFields, SetJob, SetLabel
+from motoko.core.edits import Claim, Requeue, SetFields, SetJob, SetLabel
 from motoko.core.records import RunKey
 from motoko.core.run_targets import MAX_ID
 from motoko.core.states import FAILURES, Lifecycle
@@ -75,6 +75,8 @@ def database() -> Iterator[Database]:
         create(database, "b", 14)  # two blocks
         for _ in range(3):
             create(database, "a", 1)
+        for run_id in (2, 7):  # these attempts do not count
+            edit(database, run_id, Claim("me", "early", 2.0), Requeue("early", 3.0, "not started"))
         for run_id in (*range(1, 8), *range(10, 17), 24):
             finish(database, run_id, Lifecycle.FINISHED if run_id % 3 else Lifecycle.FAILED)
         compact(database)
@@ -174,6 +176,18 @@ def test_default_columns_are_those_of_the_selected_runs(session: Session, name: 
     table, expected = read(session, name), tabulate(session, DECLARED, records)
     assert (table.types, len(table)) == (expected.types, len(records))
     assert {k: list(v) for k, v in table.values.items()} == expected.values
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_constraints_compare_the_attempts_that_users_see(session: Session, number: int) -> None:
+    parsed = parse(f"attempt = {number}", DECLARED)
+    records = stored(session, "all")
+    expected = [run.id for run in records if run.tries == number]
+    assert bool(expected) == (number < 2)
+    assert [run.id for run in records if parsed.matches(run)] == expected
+    table = read_columns(session, DECLARED, None, parsed, ["id", "attempt"])
+    assert list(table.values["id"]) == expected
+    assert set(table.values["attempt"]) <= {number}
 
 
 def test_a_session_reads_its_own_changes(session: Session) -> None:

@@ -235,9 +235,6 @@ class ColumnSource:
                 return self._facts(name, rows)
             if name in DERIVED:
                 return self._derived(name, rows, times)
-            if name == "attempt":
-                counts = zip(rows.values("attempt"), rows.values("uncounted"), strict=True)
-                return [attempt - uncounted for attempt, uncounted in counts]
         return _copied(column_values(rows, column))
 
     def _derived(self, name: str, rows: Rows, times: Sequence[AttemptTimes]) -> Sequence[Any]:

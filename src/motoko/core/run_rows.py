@@ -208,5 +208,11 @@ def shown_states(rows: Rows) -> Sequence[str]:
     return [state if label is None else label for label, state in pairs]
 
 
+def counted_attempts(rows: Rows) -> Sequence[int]:
+    """Return the numbers of attempts that users see: without requeued ones."""
+    numbers, uncounted = rows.values("attempt"), rows.values("uncounted")
+    return [number - other for number, other in zip(numbers, uncounted, strict=True)]
+
+
 def _members(mappings: Sequence[Any], name: str) -> Sequence[Any]:
     return [mapping.get(name) if mapping else None for mapping in mappings]

@@ -91,7 +91,7 @@ def value_getter(column: Column) -> Callable[[RunRecord], Any]:
         return lambda record: record.fields.get(name, MISSING)
     if name in STORED_OPTIONS:
         return lambda record: MISSING if (value := record.options.get(name)) is None else value
-    attribute = operator.attrgetter(name)
+    attribute = operator.attrgetter("tries" if name == "attempt" else name)
     return lambda record: MISSING if (value := attribute(record)) is None else value
 
 

@@ -6,20 +6,26 @@ without the field too, so those runs are looked at one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from motoko.core.constraints.column_scan import PARTS
 from motoko.core.constraints.evaluate import value_predicate
 from motoko.core.constraints.syntax_tree import And, Column, Comparison, Not, Or, Tree
 from motoko.core.run_options import STORED_OPTIONS
-from motoko.core.run_rows import Part, Rows, shown_states
+from motoko.core.run_rows import Part, Rows, counted_attempts, shown_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Returns for each row whether it matches.
 Matching: TypeAlias = Callable[[Part], Sequence[bool]]
+
+# Columns that are not stored as users see them.
+SHOWN: Final[Mapping[str, Callable[[Rows], Sequence[Any]]]] = {
+    "state": shown_states,
+    "attempt": counted_attempts,
+}
 
 
 def compile_filter(tree: Tree[Comparison]) -> Callable[[Part], Part]:
@@ -73,4 +79,5 @@ def column_values(rows: Rows, column: Column) -> Sequence[Any]:
         return rows.members(part, name)
     if name in STORED_OPTIONS:
         return rows.members("options", name)
-    return shown_states(rows) if name == "state" else rows.values(name)
+    shown = SHOWN.get(name)
+    return rows.values(name) if shown is None else shown(rows)
