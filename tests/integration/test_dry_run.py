@@ -261,9 +261,13 @@ def test_the_command_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
 def test_an_interrupted_dry_run_prints_the_plan_so_far(tmp_path: Path) -> None:
     main = (
         "import asyncio, pathlib\n"
+        "def committed(store):\n"
+        "    with store.autocommit_scope.read() as session:\n"
+        "        return len(session.tables.study('s')) == 2\n"
         "async def main(workflow, **params):\n"
         "    workflow.s.create_task(x=[1, 2])\n"
-        "    await asyncio.sleep(0)\n"
+        "    while not committed(workflow.store):\n"
+        "        await asyncio.sleep(0)\n"
         "    pathlib.Path('sleeps').touch()\n"
         "    await asyncio.sleep(1e6)\n"
     )
