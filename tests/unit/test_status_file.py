@@ -155,7 +155,7 @@ def test_other_tasks_have_turns_between_events(one: Published) -> None:
     assert one.read().events[0].fired
 
 
-def test_the_end_gives_way_to_nobody(one: Published) -> None:
+def test_the_last_publication_does_not_give_way(one: Published) -> None:
     one.publish()
     assert not one.gave_way
 

@@ -34,7 +34,8 @@ MARKER_BYTES: Final = 200
 WHOLE: Final = 2**63 - 1  # bytes
 MAX_LINKS: Final = 40  # in one path
 TABLES: Final = 8  # of contents in the cache, of up to 4 MB each
-EMPTY: Final = b"PK\5\6" + bytes(18)  # a zip file without members
+# A zip file without members: ZipFile reads the contents of its file, here it gets cached ones.
+EMPTY: Final = b"PK\5\6" + bytes(18)
 _IN_PACK: Final = re.compile(rf"(.*?)/{PACKED}/([0-9-]+\.zip)/(.+)", re.DOTALL)
 
 
