@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from motoko.launcher.attempt_paths import run_directory_of, token_of
+from motoko.launcher.attempt_paths import marked_token, run_directory_of, token_of
+from motoko.launcher.attempt_processes import SHELL_INPUT
 
 if TYPE_CHECKING:
     import signal
@@ -78,6 +79,12 @@ def attempts(directory: Path) -> list[Attempt]:
             path = arguments[2]
             if Path(path).is_relative_to(directory):
                 found.append(Attempt(pid, token_of(path), Path(run_directory_of(path))))
+        elif arguments[1:2] == [SHELL_INPUT] and arguments[2].endswith("/attempt.sh"):
+            with contextlib.suppress(OSError):  # between two attempts, or exited
+                run = Path(os.readlink(PROC / str(pid) / "cwd"))
+                token = marked_token(str(run))
+                if token and run.is_relative_to(directory):
+                    found.append(Attempt(pid, token, run))
     return found
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from motoko.launcher.attempt_paths import attempt_paths_in, token_of
+from motoko.launcher.attempt_paths import (
+    attempt_paths_in,
+    marked_token,
+    run_directory_of,
+    token_of,
+)
 from motoko.launcher.attempt_records import parse_start, read_start
 from motoko.runtime.processes import PROC, identify, is_alive
 
@@ -13,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from motoko.runtime.processes import ProcessIdentity
+
+SHELL_INPUT: Final = "/dev/stdin"  # the argument of a shell that runs several attempts
+REMOVED: Final = " (deleted)"
 
 
 def find_process_in(directory: str) -> ProcessIdentity | None:
@@ -39,15 +48,12 @@ def is_wrapper_running(process: ProcessIdentity, attempt: str) -> bool:
     arguments = _arguments(str(process.pid))
     if not arguments:
         return True  # unknown on this system
+    if _is_shared(arguments):
+        return _works_in(process.pid, arguments, attempt)
     path = _attempt_of(arguments)
     if not path.startswith("/"):
         return False
-    if path == attempt:
-        return True
-    try:
-        return os.path.samefile(path, attempt)
-    except OSError:  # one of them has since been moved or removed
-        return not os.path.exists(path)
+    return _is_same(path, attempt)
 
 
 def _attempt_of(arguments: list[bytes]) -> str:
@@ -57,10 +63,56 @@ def _attempt_of(arguments: list[bytes]) -> str:
     return next((name for name in names if token_of(name)), "")
 
 
+def runs_several_attempts(pid: int) -> bool:
+    """Return whether a process is a shell that a launcher uses for several attempts."""
+    return _is_shared(_arguments(str(pid)))
+
+
+def _is_shared(arguments: list[bytes]) -> bool:
+    # `sh /dev/stdin .../attempt.sh RUNS_DIRECTORY`
+    script = arguments[2] if len(arguments) > 2 else b""
+    return arguments[1:2] == [SHELL_INPUT.encode()] and script.endswith(b"/attempt.sh")
+
+
+def _works_in(pid: int, arguments: list[bytes], attempt: str) -> bool:
+    """Return whether the working directory of a shared shell is that of an attempt."""
+    directory, run = str(PROC / str(pid) / "cwd"), run_directory_of(attempt)
+    with contextlib.suppress(OSError):
+        if os.path.samefile(directory, run):
+            return True
+    # The run directory may have been moved or removed, but not in a copy of the workflow.
+    root = os.fsdecode(arguments[3]) if len(arguments) > 3 else ""
+    if not _is_same(root, os.path.dirname(run)):
+        return False
+    removed = _name_of_removed(directory) == os.path.basename(run)
+    return removed or marked_token(directory) == token_of(attempt)
+
+
+def _is_same(path: str, other: str) -> bool:
+    if path == other:
+        return True
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one of them has since been moved or removed
+        return not os.path.exists(path)
+
+
+def _name_of_removed(link: str) -> str:
+    """Return the name of a working directory that was removed, else an empty text."""
+    try:
+        name = os.path.basename(os.readlink(link))
+    except OSError:
+        return ""
+    return name.removesuffix(REMOVED) if name.endswith(REMOVED) else ""
+
+
 def find_by_token(token: str) -> ProcessIdentity | None:
-    """Return the wrapper of an attempt, by its arguments."""
+    """Return the wrapper of an attempt, by its arguments or its working directory."""
     for name in filter(str.isdigit, os.listdir(PROC) if (PROC / "self/cmdline").exists() else ()):
-        if token_of(_attempt_of(_arguments(name))) == token:
+        arguments = _arguments(name)
+        if token_of(_attempt_of(arguments)) == token or (
+            _is_shared(arguments) and marked_token(f"{PROC}/{name}/cwd") == token
+        ):
             return identify(int(name))
     return None
 

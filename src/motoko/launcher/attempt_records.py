@@ -3,7 +3,8 @@
 In the outbox they are lines. ``process PID BOOT NAMESPACE HOST TIME STAT``, by the wrapper, is the
 first: boot id, inode of the PID namespace, host, seconds since the epoch and the fields of
 ``/proc/PID/stat`` after the command's name, ``-`` for each that is unknown. A local launcher does
-without the fields, because the wrapper's arguments contain the token. ``launcher NAME`` stands
+without the fields, because the wrapper's arguments contain the token, or its working directory is
+the run directory. ``launcher NAME`` stands
 there instead if a launcher reclaimed the attempt. ``exit STATUS`` is the last. In the earlier
 layout they are files: ``start``, with a line for each item, and ``exit``.
 """
@@ -83,7 +84,7 @@ def _record(
 ) -> StartRecord | None:
     if pid < 1:
         return None
-    if not stat:  # whether a process with this pid is the wrapper depends on its arguments
+    if not stat:  # arguments or working directory decide whether it is the wrapper
         process = ProcessIdentity(pid, 0, boot, namespace, host)
         living = identify(pid) if is_visible(process) else None
         return StartRecord(living or process, time)

@@ -44,12 +44,12 @@ class OrphanProcesses:
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
-        self._adopts = is_subreaper()
+        self.adopts = is_subreaper()
         self._exited: set[int] = set()
 
     def has_none(self, wrappers: Collection[int]) -> bool:
         """Return whether this process certainly has no child except ``wrappers``."""
-        return self._adopts and not adopted_children(wrappers)
+        return self.adopts and not adopted_children(wrappers)
 
     async def terminate(
         self, key: RunKey, attempt: str, wrappers: Collection[int], *, child: bool
@@ -60,7 +60,7 @@ class OrphanProcesses:
         process. ``child``: the attempt's wrapper was one.
         """
         run = run_directory_of(attempt)
-        if child and self._adopts:
+        if child and self.adopts:
             orphans = adopted_children(wrappers)
             if not orphans or not processes_of_attempt(attempt, run, orphans):
                 return []
@@ -94,7 +94,7 @@ class OrphanProcesses:
 
         The code that started a child of this process has reaped it by then.
         """
-        exited = exited_children(adopted_children(wrappers)) if self._adopts else set[int]()
+        exited = exited_children(adopted_children(wrappers)) if self.adopts else set[int]()
         reap(exited & self._exited)
         self._exited = exited
 

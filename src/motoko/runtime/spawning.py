@@ -6,13 +6,14 @@ processors for milliseconds. On Linux the C function is therefore called directl
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 # Of spawn.h in glibc and musl, whose types are smaller than OPAQUE_BYTES.
 SETSIGDEF: Final = 0x04
@@ -31,15 +32,28 @@ class SessionSpawner:
         self._signals = signals
         self._native = _NativeSpawn(signals) if sys.platform == "linux" else None
 
-    def spawn(self, path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Start the program ``path``; return its pid. OSError, or ValueError for a null byte."""
+    def spawn(
+        self,
+        path: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        streams: tuple[int, int] | None = None,
+    ) -> int:
+        """Start the program ``path``; return its pid. OSError, or ValueError for a null byte.
+
+        ``streams``: the descriptors of its input and output, both above 2.
+        """
         if self._native is not None:
-            return self._native.spawn(path, arguments, environment)
+            return self._native.spawn(path, arguments, environment, streams)
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]]
+        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        if streams is not None:
+            actions = [(os.POSIX_SPAWN_DUP2, own, new) for new, own in enumerate(streams)]
         return os.posix_spawn(
             path,
             list(arguments),
             environment,
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            file_actions=actions,
             setsid=True,
             setsigmask=[],
             setsigdef=self._signals,
@@ -71,19 +85,38 @@ class _NativeSpawn:
                 self._actions, 0, devnull, os.O_RDONLY, ctypes.c_uint(0)
             )
         )
+        self._libc = libc
 
-    def spawn(self, path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    def spawn(
+        self,
+        path: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        streams: tuple[int, int] | None,
+    ) -> int:
         words = _texts(arguments)
         variables = _texts([f"{name}={value}" for name, value in environment.items()])
         pid = ctypes.c_int(0)
-        _check(
-            self._spawn(
-                ctypes.byref(pid), os.fsencode(path), self._actions, self._attributes,
-                words, variables,
-            ),
-            path,
-        )  # fmt: skip
+        with self._actions_for(streams) as actions:
+            error = self._spawn(
+                ctypes.byref(pid), os.fsencode(path), actions, self._attributes, words, variables
+            )
+        _check(error, path)
         return pid.value
+
+    @contextlib.contextmanager
+    def _actions_for(self, streams: tuple[int, int] | None) -> Iterator[Any]:
+        if streams is None:
+            yield self._actions
+            return
+        actions = ctypes.create_string_buffer(OPAQUE_BYTES)
+        _check(self._libc.posix_spawn_file_actions_init(actions))
+        try:
+            for new, own in enumerate(streams):
+                _check(self._libc.posix_spawn_file_actions_adddup2(actions, own, new))
+            yield actions
+        finally:
+            self._libc.posix_spawn_file_actions_destroy(actions)
 
 
 def _texts(texts: Sequence[str]) -> Any:

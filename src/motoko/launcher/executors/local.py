@@ -23,7 +23,8 @@ from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.callback_guard import CallbackGuard
 from motoko.launcher.executors.early_exits import EarlyExits
-from motoko.launcher.executors.local_process import clear_group, command
+from motoko.launcher.executors.local_process import command
+from motoko.launcher.executors.watched_process import clear_group
 from motoko.launcher.orphan_processes import OrphanProcesses
 from motoko.launcher.preparation import (
     RunNotStartable,
@@ -85,6 +86,7 @@ class LocalExecutor(Executor):
         self._early_exits = EarlyExits(self._guard, self._end_early, self._watch_on)
         self._starters = ThreadPoolExecutor(START_THREADS, "motoko-starter")
         self._submits_soon = False
+        self._short_studies: set[str] = set()
 
     def start(self, tasks: TaskGroup) -> None:
         """Start the executor's tasks."""
@@ -106,6 +108,7 @@ class LocalExecutor(Executor):
         finally:
             close = partial(self._starters.shutdown, cancel_futures=True)
             await to_completion(run_in_thread(close))
+            await to_completion(self._spawner.shells.stop_idle(self._grace))
 
     def _submit_fitting(self) -> None:
         self._submits_soon = False
@@ -149,7 +152,7 @@ class LocalExecutor(Executor):
             attempt.started_uptime = self._clock.uptime()
             script = command(spec.script, spec.options.bash_options)
             self._handles[attempt.token] = self._spawner.spawn(
-                attempt.paths.attempt_path, script, spec.variables
+                attempt.paths.attempt_path, script, spec.variables, short=self._is_short(attempt)
             )
             fault_points.point("launcher.started")
         except OSError as error:
@@ -159,6 +162,10 @@ class LocalExecutor(Executor):
         except (Fenced, ServerError) as error:
             return error
         return None
+
+    def _is_short(self, attempt: Attempt) -> bool:
+        """Return whether the attempt is expected to be short, as the latest of its study."""
+        return self._orphans.adopts and attempt.key.study in self._short_studies
 
     def _watch_soon(self, attempt: Attempt) -> None:
         self._busy.set()
@@ -172,6 +179,7 @@ class LocalExecutor(Executor):
     def _watch_on(self, attempt: Attempt) -> None:
         """Record the start of an attempt unless it is recorded, and watch its process."""
         handle = self._handles[attempt.token]
+        self._short_studies.discard(attempt.key.study)
         if not attempt.start_recorded and not handle.has_ended:
             attempt.process = handle.identity
             self._updates.started.append(attempt)
@@ -198,6 +206,8 @@ class LocalExecutor(Executor):
         if simple and handle.is_alone() and self._orphans.has_none(self._pids()):
             del self._handles[attempt.token]
             attempt.process = handle.identity
+            handle.reuse()
+            self._short_studies.add(attempt.key.study)
             self._end(attempt, status)
         else:
             self._tasks.start_soon(self._finish, attempt, handle, status)
@@ -223,7 +233,8 @@ class LocalExecutor(Executor):
         attempt.remaining_processes = tuple(map(describe_process, remaining))
 
     def _pids(self) -> set[int]:
-        return {handle.pid for handle in list(self._handles.values())}  # a thread adds to them
+        # A thread adds to them.
+        return self._spawner.shells.pids().union(h.pid for h in list(self._handles.values()))
 
     async def _poll_outboxes(self) -> None:
         """Report the running attempts whose outboxes have new data, until cancelled."""
@@ -242,6 +253,9 @@ class LocalExecutor(Executor):
                 if new_data:
                     self._updates.wake()
             self._orphans.reap(self._pids())
+            self._spawner.shells.reap()
+            if not self.pool.running():
+                await self._spawner.shells.stop_idle(self._grace)
             if not self.pool.running():
                 self._busy = anyio.Event()
                 await self._busy.wait()
@@ -286,7 +300,7 @@ class LocalExecutor(Executor):
         self._updates.adopted.append(attempt)
         handle = None
         if found.finding is Finding.RUNNING and found.process is not None:
-            handle = self._spawner.attach(found.process)
+            handle = self._spawner.attach(found.process, attempt.paths.attempt_path)
             age = process_age(found.process.started)
             attempt.started_uptime = self._clock.uptime() - age
         if handle is None:

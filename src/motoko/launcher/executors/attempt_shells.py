@@ -1,0 +1,284 @@
+"""Shells that run short attempts one after the other, because the start of a shell costs much.
+
+A shell reads commands from a pipe, one for each attempt, and answers on another pipe with the exit
+status, after the exit record. It serves another attempt only if the last one was short and left no
+process. It exits at the end of its input, so it does not outlive its launcher by more than its
+attempt. While it runs an attempt, the run directory is its working directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shlex
+import signal
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from motoko.launcher.executors.watched_process import (
+    FIRST_POLL_SECONDS,
+    KILL_SECONDS,
+    LAST_POLL_SECONDS,
+    LocalProcess,
+    clear_group,
+)
+from motoko.runtime.ports import SYSTEM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from motoko.runtime.ports import Runtime
+    from motoko.runtime.spawning import SessionSpawner
+
+MAX_SHELLS: Final = 32  # each has two open files
+MAX_COMMAND: Final = 2**14  # bytes, which an empty pipe takes at once
+REPLY_BYTES: Final = 64
+SETUP: Final = (
+    b'exec </dev/null; motoko_home=$PWD; motoko_script=$1; shift $#; . "$motoko_script"\n'
+)
+
+
+def shell_command(
+    attempt: str, facts: Sequence[str], words: Sequence[str], variables: Mapping[str, str]
+) -> bytes | None:
+    """Return the line that lets a shell run an attempt, None if it needs a process of its own.
+
+    ``facts``: arguments of the wrapper. ``words``: the command of the attempt.
+    """
+    # A builtin could change the shell, and so the next attempt.
+    if words[0] not in ("bash", "env") and not words[0].startswith(("/", "./")):
+        return None
+    if not all(name.isascii() and name.isidentifier() for name in variables):
+        return None
+    assignments = (f"{name}={shlex.quote(value)} " for name, value in variables.items())
+    text = (
+        # A part of the line, from a launcher that was killed, is a syntax error.
+        f"{{ motoko_command() {{ {''.join(assignments)}{shlex.join(words)}; }}; "
+        f"motoko_attempt {shlex.join([attempt, *facts])}; "
+        'cd "$motoko_home" || cd /; echo "$motoko_status"; }\n'
+    )
+    line = os.fsencode(text)
+    return line if len(line) <= MAX_COMMAND and b"\0" not in line else None
+
+
+class AttemptShell:
+    """One shell, a child of this process that leads its own process group."""
+
+    def __init__(self, pid: int, root: str, commands: int, replies: int) -> None:
+        self.pid = pid
+        self.root = root
+        self.attempt: ShellAttempt | None = None
+        self._commands = commands
+        self._replies: int | None = replies
+        self._watched = False
+        self._exited = False
+        self._lock = threading.Lock()
+
+    def send(self, command: bytes) -> None:
+        """Let the shell run an attempt; raise OSError if it has exited. For any thread."""
+        with self._lock:
+            if self._replies is None:
+                raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+            os.write(self._commands, command)
+
+    def watch(self) -> None:
+        """Let the event loop read the replies."""
+        if not self._watched and self._replies is not None:
+            self._watched = True
+            asyncio.get_running_loop().add_reader(self._replies, self._read_reply)
+
+    def _read_reply(self) -> None:
+        assert self._replies is not None
+        word = os.read(self._replies, REPLY_BYTES).strip()
+        # Without a status the shell has exited or is of no use.
+        status = int(word) if word.isdigit() else None
+        if status is None:
+            self.close()
+        if self.attempt is not None:
+            self.attempt.end(status)
+
+    def close(self) -> None:
+        """Close the pipes: the shell exits after its attempt."""
+        with self._lock:
+            if self._replies is None:
+                return
+            if self._watched:
+                asyncio.get_running_loop().remove_reader(self._replies)
+            os.close(self._replies)
+            os.close(self._commands)
+            self._replies = None
+
+    def discard(self) -> None:
+        """Close the pipes of a shell that has exited, unless the event loop does it."""
+        if not self._watched:
+            self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the shell can run another attempt, as far as known."""
+        return self._replies is not None
+
+    def has_exited(self) -> bool:
+        """Return whether the shell has exited; reap it then."""
+        if not self._exited:
+            self._exited = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return self._exited
+
+
+class ShellAttempt(LocalProcess):
+    """An attempt in a shell that may run others before and after it."""
+
+    def __init__(self, shell: AttemptShell, shells: AttemptShells, *, runtime: Runtime) -> None:
+        super().__init__(shell.pid, runtime=runtime)
+        self._shell = shell
+        self._shells = shells
+
+    def _open(self, pid: int) -> int | None:
+        """Return None: the shell reports the end."""
+
+    def _watch(self) -> bool:
+        self._shell.watch()
+        return True
+
+    def notify(self, on_end: Callable[[int | None], object]) -> bool:
+        """Call ``on_end`` with the exit status at the end, None if the shell exited before."""
+        if self.has_ended:  # the event loop watched the shell already
+            asyncio.get_running_loop().call_soon(on_end, self._status)
+            return True
+        return super().notify(on_end)
+
+    def end(self, status: int | None) -> None:
+        """Note the end of the attempt, with its exit status if the shell reported one."""
+        self._shell.attempt = None
+        self._status = status
+        self._set_end()
+
+    def forget(self) -> None:
+        """Stop watching the shell, which continues until its attempt has ended."""
+        if not self.has_ended:
+            self._shell.close()
+
+    def is_alone(self) -> bool:
+        """Return True: processes that the attempt left are children of the launcher by now."""
+        return True
+
+    def reuse(self) -> None:
+        """Let the shell run another attempt."""
+        self._shells.take_back(self._shell)
+
+    async def stop_remaining(self, grace: float) -> list[int]:
+        """Stop the shell, then the other members of its group; return those that do not end."""
+        await self._shells.stop(self._shell, grace)
+        return await clear_group(self.pid, grace, self._processes)
+
+
+class AttemptShells:
+    """The shells of a launcher. ``run`` may be called in any thread, the rest in the event loop.
+
+    ``arguments``: those of a shell that reads its input, with the path of ``attempt.sh`` as the
+    last. ``environment``: the variables of every attempt.
+    """
+
+    def __init__(
+        self,
+        spawner: SessionSpawner,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        runtime: Runtime = SYSTEM,
+    ) -> None:
+        self._spawner = spawner
+        self._arguments = arguments
+        self._environment = environment
+        self._runtime = runtime
+        self._idle: defaultdict[str, list[AttemptShell]] = defaultdict(list)
+        self._shells: dict[int, AttemptShell] = {}
+
+    def pids(self) -> set[int]:
+        """Return the pids of all shells that have not been reaped."""
+        return set(self._shells.copy())
+
+    def run(self, root: str, command: bytes) -> ShellAttempt | None:
+        """Let a shell run an attempt; return None if there is none for it. Raise OSError.
+
+        ``root``: the directory of the study's run directories.
+        """
+        try:
+            shell = self._idle[root].pop()
+        except IndexError:
+            if len(self._shells) >= MAX_SHELLS:
+                return None
+            shell = self._start(root)
+            command = SETUP + command
+        shell.attempt = attempt = ShellAttempt(shell, self, runtime=self._runtime)
+        try:
+            shell.send(command)
+        except OSError:
+            shell.attempt = None
+            shell.discard()
+            return None
+        return attempt
+
+    def _start(self, root: str) -> AttemptShell:
+        opened: list[int] = []
+        try:
+            opened += os.pipe()
+            opened += os.pipe()
+            command_input, commands, replies, reply_output = opened
+            streams = (command_input, reply_output)
+            # The last argument distinguishes the shells of a copied workflow.
+            arguments = [*self._arguments, root]
+            pid = self._spawner.spawn(arguments[0], arguments, self._environment, streams)
+        except BaseException:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        os.close(command_input)
+        os.close(reply_output)
+        shell = self._shells[pid] = AttemptShell(pid, root, commands, replies)
+        return shell
+
+    def take_back(self, shell: AttemptShell) -> None:
+        """Let a shell whose attempt was short and left nothing run another one."""
+        if shell.is_open:
+            self._idle[shell.root].append(shell)
+
+    async def stop(self, shell: AttemptShell, grace: float) -> None:
+        """Let a shell exit after its attempt; kill its group after ``grace`` seconds."""
+        shell.close()
+        if not await self._wait_for_exit(shell, grace):
+            self._runtime.processes.signal_group(shell.pid, signal.SIGKILL)
+            await self._wait_for_exit(shell, KILL_SECONDS)
+
+    def reap(self) -> None:
+        """Reap the closed shells that have exited."""
+        for shell in list(self._shells.values()):
+            if not shell.is_open and shell.has_exited():
+                self._shells.pop(shell.pid, None)
+
+    async def stop_idle(self, grace: float) -> None:
+        """Stop all idle shells."""
+        stopped: list[AttemptShell] = []
+        for shells in list(self._idle.values()):
+            with contextlib.suppress(IndexError):
+                while True:  # a thread may take one meanwhile
+                    stopped.append(shells.pop())
+        for shell in stopped:
+            shell.close()
+        for shell in stopped:
+            await self.stop(shell, grace)
+
+    async def _wait_for_exit(self, shell: AttemptShell, seconds: float) -> bool:
+        pause = FIRST_POLL_SECONDS
+        with anyio.move_on_after(seconds):
+            while not shell.has_exited():
+                await anyio.sleep(pause)
+                pause = min(2 * pause, LAST_POLL_SECONDS)
+            self._shells.pop(shell.pid, None)
+            return True
+        return False

@@ -1,0 +1,370 @@
+"""A shell runs several short attempts, each as if it had a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motoko.core.edits import Cancel
+from motoko.launcher.attempt_paths import token_of
+from motoko.launcher.attempt_processes import (
+    SHELL_INPUT,
+    find_by_token,
+    find_process_in,
+    is_wrapper_running,
+)
+from motoko.launcher.control import suspend_runs
+from motoko.launcher.executors.attempt_shells import MAX_COMMAND, SETUP, shell_command
+from motoko.launcher.executors.local_process import WRAPPER
+from motoko.runtime.processes import identify, is_alive, process_state
+from tests.support import workflow_processes
+from tests.support.attempt_shells import FACTS, SHELLS, ShellHarness, shells_in
+from tests.support.launching import WorkflowHarness, wait_until, wait_until_replaceable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from motoko.core.records import RunKey
+
+pytestmark = pytest.mark.integration
+
+# Everything but a null byte, which no environment can hold.
+texts = st.binary(max_size=40).map(lambda data: os.fsdecode(data.replace(b"\0", b"")))
+names = st.from_regex(r"MOTOKO_(JOB|RUN)_[A-Z0-9_]{1,9}", fullmatch=True)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.dictionaries(names, texts, max_size=4), st.lists(texts, max_size=3))))
+@pytest.mark.parametrize("shell", SHELLS, ids=["sh", "bash"])
+def test_variables_and_arguments_reach_commands_unchanged(
+    tmp_path_factory: pytest.TempPathFactory,
+    shell: Sequence[str],
+    attempts: list[tuple[dict[str, str], list[str]]],
+) -> None:
+    root = tmp_path_factory.mktemp("runs 'of' a \"study\"\n$HOME")
+
+    async def check() -> None:
+        async with shells_in(root, shell) as harness:
+            for variables, arguments in attempts:
+                script = 'env -0 >e; printf "%s\\0" "$@" >a'
+                words = ["bash", "-c", script, "bash", *arguments]
+                status, run = await harness.run(words, variables)
+                assert status == 0
+                entries = (run / "e").read_bytes().split(b"\0")[:-1]
+                found = dict(os.fsdecode(entry).split("=", 1) for entry in entries)
+                own = {n: v for n, v in found.items() if n.startswith("MOTOKO")}
+                assert own == variables
+                assert found["OLDPWD"] == os.getcwd()
+                assert found["PWD"] == str(run)
+                assert not any(name.startswith("motoko") for name in found)
+                text = "".join(f"{word}\0" for word in arguments) or "\0"
+                assert (run / "a").read_bytes() == os.fsencode(text)
+
+    asyncio.run(check())
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=["sh", "bash"])
+def test_each_attempt_has_its_records_and_output(tmp_path: Path, shell: Sequence[str]) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path, shell) as harness:
+            pids = set()
+            for status in (0, 3, 128 + signal.SIGUSR1, 0):
+                words = [
+                    "bash",
+                    "-c",
+                    f"echo out; echo err >&2; read line; kill -{status - 128} $$",
+                ]
+                if status < 128:
+                    words = ["bash", "-c", f"echo out; echo err >&2; exit {status}"]
+                found, run = await harness.run(words)
+                assert found == status
+                assert (run / "stdout").read_text() == "out\n"
+                assert (run / "stderr").read_text().startswith("err\n")
+                (outbox,) = run.glob(".motoko-*")
+                start, _, end = outbox.read_text().splitlines()
+                pids.add(start.split()[1])
+                assert start.split()[2:] == [*FACTS[1:4], FACTS[5], "-"]
+                assert end == f"exit {status}"
+            assert pids == set(map(str, harness.shells.pids()))
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=["sh", "bash"])
+def test_commands_inherit_no_open_file_of_a_shell(tmp_path: Path, shell: Sequence[str]) -> None:
+    words = ["/usr/bin/env", "sh", "-c", "echo /proc/$$/fd/*; readlink /proc/$$/fd/[012]"]
+
+    def numbers(output: str) -> list[str]:
+        return sorted(path.rpartition("/")[2] for path in output.splitlines()[0].split())
+
+    # The test may have inherited files.
+    plain = subprocess.run(words, close_fds=False, check=True, capture_output=True, text=True)
+
+    async def check() -> None:
+        async with shells_in(tmp_path, shell) as harness:
+            for _ in range(2):
+                _, run = await harness.run(words)
+                output = (run / "stdout").read_text()
+                assert numbers(output) == numbers(plain.stdout)
+                streams = ["/dev/null", str(run / "stdout"), str(run / "stderr")]
+                assert output.splitlines()[1:] == streams
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=["sh", "bash"])
+def test_an_idle_shell_survives_signals(tmp_path: Path, shell: Sequence[str]) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path, shell) as harness:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                assert (await harness.run(["bash", "-c", "exit 3"]))[0] == 3
+                (pid,) = harness.shells.pids()
+                os.kill(pid, number)
+
+    asyncio.run(check())
+
+
+def test_a_part_of_a_command_runs_nothing(tmp_path: Path) -> None:
+    """A launcher may be killed while it writes."""
+    harness = ShellHarness(tmp_path)
+    attempt = harness.prepare()
+    ran = tmp_path / "ran"
+    words, variables = ["/usr/bin/touch", str(ran)], {"MOTOKO_JOB_X": "a 'b'\nc"}
+    line = shell_command(str(attempt), FACTS, words, variables)
+    assert line is not None
+
+    def feed(text: bytes) -> None:
+        command = ["/bin/sh", SHELL_INPUT, WRAPPER, str(tmp_path)]
+        subprocess.run(command, input=SETUP + text, check=False, capture_output=True)
+
+    for length in range(len(line) - 1):
+        feed(line[:length])
+        assert not ran.exists(), length
+        assert not attempt.exists(), length
+    feed(line)
+    assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (["exit", "./launch.sh"], {}),
+        (["x=/bin/sh", "./launch.sh"], {}),
+        (["bash", "./launch.sh"], {"MOTOKO_JOB_A B": "1"}),
+        (["bash", "./launch.sh"], {"MOTOKO_JOB_X": "1" * MAX_COMMAND}),
+        (["bash", "./a\0b"], {}),
+    ],
+    ids=["builtin", "assignment", "odd name", "long", "null byte"],
+)
+def test_other_attempts_get_a_process_of_their_own(
+    words: list[str], variables: dict[str, str]
+) -> None:
+    assert shell_command("/w/run-1/.motoko-t", FACTS, words, variables) is None
+
+
+def test_an_attempt_that_another_launcher_reclaimed_does_not_start(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path) as harness:
+            for prevent in ("outbox", "directory", "marker"):
+                attempt = harness.prepare()
+                if prevent == "outbox":
+                    attempt.write_text("launcher other\n")
+                elif prevent == "directory":
+                    shutil.rmtree(attempt.parent)
+                else:
+                    (attempt.parent / ".motoko").write_text("2 5.0 later\n{}\n")
+                handle = harness.begin(attempt, ["bash", "-c", "echo >../ran"], {})
+                assert await handle.wait() == 111
+                handle.reuse()
+            assert not (tmp_path / "ran").exists()
+            # None of that affects the next attempt.
+            assert (await harness.run(["bash", "-c", "echo >x; echo >x"]))[0] == 0
+            assert len(harness.shells.pids()) == 1
+
+    asyncio.run(check())
+
+
+def test_the_working_directory_tells_which_attempt_a_shell_runs(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path / "a") as harness:
+            attempt, other = harness.prepare(), harness.prepare()
+            run, token = attempt.parent, token_of(str(attempt))
+            go = f"until [ -e {tmp_path}/go ]; do sleep .02; done"
+            handle = harness.begin(attempt, ["bash", "-c", go], {})
+            process = identify(handle.pid)
+            assert process is not None
+            path = str(attempt)
+            wait_until(lambda: attempt.exists() and attempt.read_text().endswith("\n"))
+            assert is_wrapper_running(process, path)
+            assert find_by_token(token) == process
+            assert find_process_in(str(run)) == process
+            assert not is_wrapper_running(process, str(other))
+            assert find_by_token(token_of(str(other))) is None
+            # A copy of the workflow names the same process and token.
+            shutil.copytree(tmp_path / "a", tmp_path / "copy")
+            assert not is_wrapper_running(process, str(tmp_path / "copy" / "run-1" / attempt.name))
+            assert not is_wrapper_running(process, str(tmp_path / "none" / "run-1" / attempt.name))
+            # A moved workflow, a directory that was moved aside, and one that was removed.
+            (tmp_path / "a").rename(tmp_path / "b")
+            assert is_wrapper_running(process, str(tmp_path / "b" / "run-1" / attempt.name))
+            (tmp_path / "b").rename(tmp_path / "a")
+            run.rename(run.with_name("run-1.attempt-1"))
+            assert is_wrapper_running(process, path)
+            run.with_name("run-1.attempt-1").rename(run)
+            shutil.rmtree(run)
+            assert is_wrapper_running(process, path)
+            run.mkdir()
+            assert is_wrapper_running(process, path)
+            (tmp_path / "go").touch()
+            assert await handle.wait() == 0
+            assert not is_wrapper_running(process, path)
+            assert is_alive(process)
+            handle.reuse()
+
+    (tmp_path / "a").mkdir()
+    asyncio.run(check())
+
+
+# -- in a launcher ----------------------------------------------------------------------------
+
+# Runs are quick until a shell of several attempts runs one: that does what the file ``do`` says.
+SCRIPT = """
+cd ../..
+[ -e do ] && grep -q /dev/stdin /proc/$PPID/cmdline || exit 0
+echo $PPID >begun.new && mv begun.new begun
+mv do done
+. ./done
+"""
+WAIT = "until [ -e go ]; do sleep .02; done\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
+    place = WorkflowHarness.make(tmp_path / "w", {"a": SCRIPT}, options={"max_concurrent": 1})
+    yield place
+    place.close()
+    workflow_processes.wait_until_none_left(place.directory)
+
+
+def _began_or_ended(place: WorkflowHarness, begun: Path, key: RunKey) -> bool:
+    return begun.exists() or place.record(key).lifecycle.is_terminal
+
+
+def begin(place: WorkflowHarness, script: str) -> tuple[RunKey, int]:
+    """Let a shell of several attempts run a script; return the run and the pid of the shell."""
+    begun = place.directory / "a" / "begun"
+    (place.directory / "a" / "do").write_text(script)
+    while True:
+        (key,) = place.create([{"x": 1}])
+        wait_until(partial(_began_or_ended, place, begun, key))
+        if begun.exists():
+            shell = int(begun.read_text())
+            begun.unlink()
+            return key, shell
+
+
+def test_a_shell_ends_with_what_a_run_leaves(place: WorkflowHarness) -> None:
+    place.start()
+    key, shell = begin(place, "sleep 1000 & echo $! >left\n")
+    record = place.wait([key])[0]
+    assert (record.state, record.attempt) == ("FINISHED", 1)
+    assert process_state(int((place.directory / "a" / "left").read_text())) in ("", "Z")
+    assert process_state(shell) == ""
+
+
+@pytest.mark.parametrize("script", ["kill -KILL 0\n", "kill -KILL $PPID; exec sleep 1000\n"])
+def test_a_killed_shell_loses_its_own_attempt_only(place: WorkflowHarness, script: str) -> None:
+    place.start()
+    key, _ = begin(place, script)
+    later = place.create([{"x": 1}] * 3)
+    record = place.wait([key])[0]
+    assert (record.state, record.attempt) == ("LOST", 1)
+    assert (record.reason or "").startswith("its process ended without an exit record")
+    assert [r.state for r in place.wait(later)] == ["FINISHED"] * 3
+
+
+def test_a_shell_that_is_killed_while_it_is_idle_loses_nothing(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path) as harness:
+            for noticed in (False, True):
+                _, run = await harness.run(["bash", "-c", "echo $PPID"])
+                shell = int((run / "stdout").read_text())
+                os.kill(shell, signal.SIGKILL)
+                wait_until(lambda: process_state(shell) == "Z")  # noqa: B023
+                if noticed:
+                    await harness.wait_until_reaped()
+                words = shell_command(str(harness.prepare()), FACTS, ["bash", "-c", "true"], {})
+                assert words is not None
+                # Such an attempt gets a process of its own.
+                assert harness.shells.run(str(tmp_path), words) is None
+                await harness.wait_until_reaped()
+
+    asyncio.run(check())
+
+
+def test_a_shell_ends_with_a_stopped_attempt(place: WorkflowHarness) -> None:
+    place.start()
+    key, shell = begin(place, "sleep 1000\n")
+    place.wait_for(key, "START")
+    suspend_runs(place.state)
+    assert place.record(key).state == "CREATED"
+    assert process_state(shell) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "suspended"])
+def test_another_launcher_adopts_the_attempt_of_a_shell(
+    place: WorkflowHarness, number: signal.Signals
+) -> None:
+    first = place.start(lease=1.0)
+    key, shell = begin(place, WAIT)
+    record = place.wait_for(key, "START")
+    assert record.process is not None
+    assert record.process[0] == shell
+    os.kill(first.process.pid, number)
+    try:
+        wait_until_replaceable(place.store)
+        assert place.start(lease=1.0).started_here
+        wait_until(lambda: f"run {key}: is still running" in place.log())
+        assert place.record(key).state == "START"
+        (place.directory / "a" / "go").touch()
+        assert place.wait([key])[0].state == "FINISHED"
+        assert place.record(key).attempt == 1
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(first.process.pid, signal.SIGCONT)
+    wait_until(lambda: not is_alive(first.process))
+    wait_until(lambda: process_state(shell) == "")
+
+
+def test_a_successor_stops_the_attempt_of_a_shell(place: WorkflowHarness) -> None:
+    first = place.start(lease=1.0)
+    key, shell = begin(place, "echo $BASHPID >script\nsleep 1000\n")
+    place.wait_for(key, "START")
+    os.kill(first.process.pid, signal.SIGKILL)
+    wait_until_replaceable(place.store)
+    place.start(lease=1.0)
+    place.edit(key, Cancel(time.time(), "test"))
+    assert place.wait([key])[0].state == "CANCELLED"
+    assert process_state(int((place.directory / "a" / "script").read_text())) == ""
+    wait_until(lambda: process_state(shell) == "")
+
+
+def test_idle_shells_exit(place: WorkflowHarness) -> None:
+    launcher = place.start()
+    key, shell = begin(place, "")
+    place.wait([key])
+    wait_until(lambda: process_state(shell) == "")
+    assert is_alive(launcher.process)
