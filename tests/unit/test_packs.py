@@ -407,7 +407,9 @@ def test_a_directory_with_a_running_process_stays(store: WorkflowStore, earlier:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
+        shown = pack_runs(store, "a", [1, 2, 3], dry_run=True)
         result = pack_runs(store, "a", [1, 2, 3])
+    assert shown == result
     assert (result.packed, list(result.left)) == ([1, 3], [2])
     assert "a process is running" in result.left[2]
     assert pack_runs(store, "a", [2]).packed == [2]

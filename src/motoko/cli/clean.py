@@ -70,6 +70,8 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _pack(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from motoko.cli import confirmation
     from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.errors import MotokoError
@@ -77,18 +79,20 @@ def _pack(args: argparse.Namespace) -> None:
 
     with open_for_selection(args, writes=False) as workflow:
         found = pack.preview_packing(workflow, selection_of(args))
+        results = pack.pack(workflow, found.keys, dry_run=args.dry_run)
         if args.dry_run:
-            confirmation.show(found, "be packed")
-            return
-        results = pack.pack(workflow, found.keys)
-        packed = sum(len(result.packed) for result in results.values())
-        echo(f"{count_runs(packed)} packed")
+            packed = [r for r in found.runs if r.id not in results[r.study].left]
+            confirmation.show(replace(found, runs=packed), "be packed")
+        else:
+            echo(f"{count_runs(sum(len(one.packed) for one in results.values()))} packed")
         left = [
             f"{study}.{run_id} ({reason})"
             for study, result in results.items()
             for run_id, reason in result.left.items()
         ]
-        if left:
+        if left and args.dry_run:
+            echo(f"{count_runs(len(left))} would stay as they are: {_some(left)}")
+        elif left:
             raise MotokoError(
                 f"{count_runs(len(left))} not packed: {_some(left)}",
                 hint="Their directories stay as they are.",

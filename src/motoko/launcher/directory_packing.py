@@ -6,7 +6,9 @@ cannot hold, stays as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import os
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from motoko.launcher.attempt_paths import attempts_among, read_marker
 from motoko.launcher.attempt_processes import find_wrapper
@@ -16,6 +18,8 @@ from motoko.runtime.run_listing import Listing, UnpackableError, list_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+CHANGE: Final = os.R_OK | os.W_OK | os.X_OK  # access to a directory whose content is removed
 
 
 class EndedRun(NamedTuple):
@@ -33,7 +37,7 @@ def pack_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
     The caller holds the lock of the packs.
     """
     left: dict[int, str] = {}
-    for group in _groups(list(_listings(root, runs, left))):
+    for group in _groups(list(_listings(root, runs, left, os.R_OK))):
         _pack(root, group, left)
     return left
 
@@ -41,13 +45,26 @@ def pack_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
 def remove_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
     """Remove the directories of these runs; return why others stay, by run."""
     left: dict[int, str] = {}
-    for listing in _listings(root, runs, left):
+    for listing in _listings(root, runs, left, os.F_OK):
         _remove(root, listing, left, packed=False)
     return left
 
 
-def _listings(root: str, runs: Iterable[EndedRun], left: dict[int, str]) -> Iterator[Listing]:
-    """Yield the directories that belong to the runs, and note why others stay."""
+def find_obstacles(root: str, runs: Iterable[EndedRun], *, packing: bool) -> dict[int, str]:
+    """Return why directories of these runs would stay, by run, and change nothing."""
+    left: dict[int, str] = {}
+    for _ in _listings(root, runs, left, os.R_OK if packing else os.F_OK):
+        pass
+    return left
+
+
+def _listings(
+    root: str, runs: Iterable[EndedRun], left: dict[int, str], access: int
+) -> Iterator[Listing]:
+    """Yield the directories that belong to the runs, and note why others stay.
+
+    ``access``: that this process needs to their files.
+    """
     for run in runs:
         for name in run.names:
             path = f"{root}/{name}"
@@ -60,8 +77,20 @@ def _listings(root: str, runs: Iterable[EndedRun], left: dict[int, str]) -> Iter
                 left[run.id] = f"{path} does not belong to an attempt of the run"
             elif find_wrapper(attempts_among(path, (one.name for one in listing.entries))):
                 left[run.id] = f"a process is running in {path}"
+            elif (denied := _denied(root, listing, access)) is not None:
+                left[run.id] = f"this user has no access to {denied}"
             else:
                 yield listing
+
+
+def _denied(root: str, listing: Listing, access: int) -> str | None:
+    """Return a path of a directory that cannot be read or removed, None if there is none."""
+    for entry in listing.entries:
+        path = f"{root}/{listing.name}/{entry.name}".rstrip("/")
+        needed = CHANGE if stat.S_ISDIR(entry.mode) else access
+        if not stat.S_ISLNK(entry.mode) and not os.access(path, needed):
+            return path
+    return None
 
 
 def _is_rest(root: str, listing: Listing) -> bool:

@@ -17,10 +17,15 @@ from typing import TYPE_CHECKING
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_paths import run_stamp
-from motoko.launcher.directory_packing import EndedRun, pack_directories, remove_directories
+from motoko.launcher.directory_packing import (
+    EndedRun,
+    find_obstacles,
+    pack_directories,
+    remove_directories,
+)
 from motoko.runtime.daemons import module_command
 from motoko.runtime.helper_process import HelperProcess
-from motoko.runtime.packs import packs_lock
+from motoko.runtime.packs import check_access, packs_lock
 from motoko.runtime.run_listing import run_id_of
 from motoko.storage.session import Session
 
@@ -60,22 +65,35 @@ def loose_runs(root: Path, ids: Collection[int] | None = None) -> dict[int, list
 
 
 def pack_runs(
-    store: WorkflowStore, study: str, ids: Collection[int], *, helper: bool = False
+    store: WorkflowStore,
+    study: str,
+    ids: Collection[int],
+    *,
+    helper: bool = False,
+    dry_run: bool = False,
 ) -> PackResult:
     """Pack the directories of those of these runs that have ended.
 
-    A ``helper`` process does the work; this one completes it if the helper is killed.
+    A ``helper`` process does the work; this one completes it if the helper is killed. With
+    ``dry_run``, return what can be known of the outcome without writing. Raise OSError if this
+    user cannot write packs.
     """
     root, result = store.runs_root(study), PackResult()
     loose = loose_runs(root, ids)
     if not loose:
         return result
-    with packs_lock(root) as lock:
+    check_access(root)
+    with contextlib.nullcontext() if dry_run else packs_lock(root) as lock:
         ended = _ended(store, study, loose)
         for run_id in loose.keys() - ended.keys():
             result.left[run_id] = "it has not ended"
         runs = [_described(record, loose) for record in ended.values()]
-        left = _ask_helper(str(root), runs, lock) if helper else pack_directories(str(root), runs)
+        if lock is None:
+            left: dict[int, str] | None = find_obstacles(str(root), runs, packing=True)
+        elif helper:
+            left = _ask_helper(str(root), runs, lock)
+        else:
+            left = pack_directories(str(root), runs)
     if left is None:
         return pack_runs(store, study, ids)
     result.left |= left

@@ -35,10 +35,13 @@ def preview_packing(workflow: Workflow, selection: RunSelection) -> Preview:
     return replace(found, runs=[r for r in found.runs if r.id in loose[r.study]])
 
 
-def pack(workflow: Workflow, keys: Iterable[RunKey]) -> dict[str, PackResult]:
+def pack(
+    workflow: Workflow, keys: Iterable[RunKey], *, dry_run: bool = False
+) -> dict[str, PackResult]:
     """Pack the directories of these runs; return the outcome by study.
 
-    Raise StorageError if packs of a study cannot be written; its other directories stay.
+    With ``dry_run``, change nothing. Raise StorageError if packs of a study cannot be written; its
+    other directories stay.
     """
     ids: dict[str, set[int]] = {}
     for key in keys:
@@ -46,7 +49,7 @@ def pack(workflow: Workflow, keys: Iterable[RunKey]) -> dict[str, PackResult]:
     results = {}
     for study, chosen in ids.items():
         with _described_errors(study):
-            results[study] = pack_runs(workflow.store, study, chosen)
+            results[study] = pack_runs(workflow.store, study, chosen, dry_run=dry_run)
     return results
 
 

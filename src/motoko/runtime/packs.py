@@ -14,6 +14,7 @@ UTF-8), unreadable files or very large ones stay as they are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -76,6 +77,13 @@ def packs_lock(root: Path) -> FileLock:
     """Return the lock of a study's packs; create their directory."""
     (root / PACKED).mkdir(parents=True, exist_ok=True)
     return FileLock(root / PACKED / ".lock", timeout=LOCK_SECONDS, purpose="packing runs")
+
+
+def check_access(root: Path) -> None:
+    """Raise OSError if this user cannot write packs, or cannot remove directories."""
+    for directory in (root, root / PACKED):
+        if directory.is_dir() and not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
 
 # -- writing -----------------------------------------------------------------------------------
