@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.config import KEEP_FAILED, KEEP_PACKED
 from motoko.config.diagnosis import find_mistakes
 from motoko.config.study_file import StudyFile
 from motoko.config.workflow_file import WorkflowFile
@@ -16,12 +18,14 @@ from motoko.launcher.schedulers.base import Limits
 from motoko.launcher.source_files import ScriptFile
 from motoko.operations.backup import BackupRecord
 from motoko.operations.doctor import database as database_check
+from motoko.operations.doctor import directories as directories_check
 from motoko.operations.doctor import ends as ends_check
 from motoko.operations.doctor import installation as installation_check
 from motoko.operations.doctor import leases as leases_check
 from motoko.operations.doctor import scheduler as scheduler_check
 from motoko.operations.doctor.configuration import judge_schemas
 from motoko.operations.doctor.database import DatabaseFacts
+from motoko.operations.doctor.directories import DirectoryFacts
 from motoko.operations.doctor.examination import examine
 from motoko.operations.doctor.findings import Finding, Level, ok
 from motoko.operations.doctor.installation import Installation, Requirement
@@ -42,15 +46,19 @@ from motoko.operations.doctor.server import ServerFacts, SocketFacts, judge_serv
 from motoko.operations.workflow_template import write_workflow
 from motoko.orchestrator.run_ends import EndKind, RunEnd
 from motoko.runtime.file_system import Space, WriteProbe
+from motoko.runtime.packs import packs_lock
 from motoko.runtime.processes import Liveness
 from motoko.server.file_integrity import TornTail
 from motoko.storage.launcher_leases import LauncherReport
 from motoko.storage.schema import SCHEMA_VERSION
 from motoko.version import __version__
+from tests.support.packed_runs import root_of, store_with_ended_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
 
@@ -152,6 +160,7 @@ HEALTHY: dict[str, Callable[[], Sequence[Finding]]] = {
         replace(DISK, probe=WriteProbe("Read-only file system"))
     ),
     "permissions": lambda: judge_permissions(RIGHTS),
+    "directories": lambda: directories_check.judge(DirectoryFacts("s", due=7)),
     "script": lambda: script(b"#!/bin/sh\n"),
     "script without #!": lambda: script(b"true\n"),
     "script with env": lambda: script(b"#!/usr/bin/env -S X=1 python3 -u\n"),
@@ -277,6 +286,13 @@ PROBLEMS: list[tuple[str, Level, Callable[[], Sequence[Finding]]]] = [
     ("state-mode", F, lambda: judge_permissions(replace(RIGHTS, mode=0o755))),
     ("file-mode", W, lambda: judge_permissions(replace(RIGHTS, open_files=[(".wf/wf.db", 0o644)]))),
     ("unwritable", W, lambda: judge_permissions(replace(RIGHTS, unwritable=[("s", "denied")]))),
+    ("directories-stay", W, lambda: directories_check.judge(DirectoryFacts("s", problem="full"))),
+    ("directories-stay", W, lambda: directories_check.judge(DirectoryFacts("s", left={2: "pipe"}))),
+    (
+        "directories-stay",
+        W,
+        lambda: directories_check.judge(DirectoryFacts("s", KEEP_FAILED, left={2: "pipe"})),
+    ),
     (
         "study-shared",
         F,
@@ -306,6 +322,43 @@ def test_each_problem_has_its_code_and_a_next_step(
     assert problems[0].next_step
     assert problems[0].message
     assert problems[0].subject
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[WorkflowStore]:
+    yield from store_with_ended_runs(tmp_path)
+
+
+@pytest.mark.parametrize(("keep", "due"), [(KEEP_PACKED, 3), (KEEP_FAILED, 2)])
+def test_directories_that_cannot_be_packed_or_removed_are_found(
+    ended: WorkflowStore, keep: str, due: int
+) -> None:
+    root = root_of(ended)
+    (root / "run-5").mkdir()  # it has not ended
+    assert directories_check.read(ended, "a", keep) == DirectoryFacts("a", keep, due + 1)
+    os.mkfifo(root / "run-2" / "pipe")
+    found = directories_check.read(ended, "a", keep)
+    assert (found.due, list(found.left), found.problem) == (due, [2], "")
+    for path in root.iterdir():
+        path.rename(root.parent / path.name)
+    assert directories_check.read(ended, "a", keep) == DirectoryFacts("a", keep)
+
+
+def test_a_long_lock_and_closed_directories_are_named(
+    ended: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_of(ended)
+    with packs_lock(root) as lock:
+        assert directories_check.read(ended, "a", KEEP_PACKED).problem == ""
+        os.utime(lock.path, (1.0, 1.0))
+        found = directories_check.read(ended, "a", KEEP_PACKED)
+        assert f"process {os.getpid()} on " in found.problem
+        assert directories_check.read(ended, "a", KEEP_FAILED).problem == ""
+    assert directories_check.read(ended, "a", KEEP_PACKED).problem == ""
+    for keep, closed in ((KEEP_PACKED, root / "packed"), (KEEP_FAILED, root)):
+        monkeypatch.setattr(os, "access", lambda path, _, closed=closed: path != closed)
+        found = directories_check.read(ended, "a", keep)
+        assert found == DirectoryFacts("a", keep, problem=f"{closed}: Permission denied")
 
 
 # -- the checks as a whole --------------------------------------------------------------------

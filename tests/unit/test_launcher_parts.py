@@ -203,7 +203,7 @@ def test_an_added_study_is_assigned_to_one_launcher() -> None:
     for launcher in (one, two, far):
         run_transaction(database, partial(register_launcher, me=launcher, now=100.0))
     wanted = replace(one, studies=("a", "b", "c"))
-    report = LauncherReport({"bash": 3})
+    report = LauncherReport({"bash": 3}, directories="run a.1 stays")
     changed = run_transaction(
         database, lambda tables: change_launcher(tables, wanted, 110.0, report)
     )

@@ -495,6 +495,23 @@ def test_a_keeper_treats_directories_of_earlier_launchers(
     assert [i for i in range(1, 6) if find_packs(root, i)] == packed
 
 
+def test_a_keeper_publishes_why_directories_stay(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, keeper = root_of(store), DirectoryKeeper(store, lambda: ("packed", ["a"], True))
+    os.mkfifo(root / "run-2" / "pipe")
+    keeper.step("packed", ["a"])
+    assert "the directory of run a.2 stays: pipe is" in keeper.stayed["a"]
+    (root / "run-2" / "pipe").unlink()
+    for closed in (True, False):
+        monkeypatch.setattr(os, "access", lambda *_, closed=closed: not closed)
+        keeper.add([RunKey("a", 2)])
+        keeper.step("packed", ["a"])
+        assert ("Permission denied" in keeper.stayed.get("a", "")) == closed
+    assert keeper.stayed == {}
+    assert loose_runs(root) == {}
+
+
 def test_the_newest_runs_keep_their_directories_while_an_orchestrator_works(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

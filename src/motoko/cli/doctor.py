@@ -1,8 +1,9 @@
 """Examine the installation and the workflow, and list problems with the next step for each.
 
 It changes nothing and starts no process. It examines the installation, motoko.yaml and every
-bd.yaml, scripts, the database, its server and socket, orchestrators and launchers, the scheduler,
-the clock, file systems and permissions. Outside a workflow it examines the installation only.
+bd.yaml, scripts, the database, its server and socket, orchestrators and launchers, directories of
+ended runs, the scheduler, the clock, file systems and permissions. Outside a workflow it examines
+the installation only.
 
 The exit status is 0 if all is well, 1 after warnings, 2 after faults.
 

@@ -21,8 +21,10 @@ The command starts no process. --json prints one object on standard output:
                  the database file, its size, and the time of the commit before it
   removals       number of deleted runs whose directories must still be removed
   launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines",
-                 "differs", "problem"}: "differs" lists the differences between its environment and
-                 the current one, "problem" is null or the error in its configuration
+                 "differs", "problem", "directories"}: "differs" lists the differences between its
+                 environment and the current one, "problem" is null or the error in its
+                 configuration, "directories" is null or those of ended runs that it could not pack
+                 or remove
   orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
                  {"since", "waits": list of texts}
   ends           list of {"run_name", "at", "status", "kind", "reason", "started", "command",

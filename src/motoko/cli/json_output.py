@@ -43,6 +43,7 @@ def overview_to_json(overview: Overview, *, runs: bool) -> dict[str, Any]:
                 "machines": list(launcher.machines),
                 "differs": list(overview.environments.get(launcher.name, ())),
                 "problem": overview.problems.get(launcher.name) or None,
+                "directories": overview.directories.get(launcher.name) or None,
             }
             for launcher in overview.launchers
         ],

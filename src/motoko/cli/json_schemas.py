@@ -97,6 +97,7 @@ LAUNCHER: Final = exactly(
     machines=list_of(TEXT),
     differs=list_of(TEXT),
     problem=optional(TEXT),
+    directories=optional(TEXT),
 )
 OVERVIEW: Final = exactly(
     {"runs": list_of(DETAILED_RUN)},

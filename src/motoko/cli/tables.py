@@ -297,6 +297,8 @@ def _launchers(overview: Overview) -> list[str]:
             lines += [f"  {text}", f"  {RESTART_HINT}"]
         if problem := overview.problems.get(found.name):
             lines.append(f"  it uses an earlier configuration: {problem}")
+        if directories := overview.directories.get(found.name):
+            lines.append(f"  {directories} (see `motoko doctor`)")
     return lines
 
 

@@ -53,6 +53,7 @@ class DirectoryKeeper:
         self._situation = situation
         self._ended: dict[RunKey, None] = {}  # in the order of their ends
         self._searched: set[str] = set()
+        self.stayed: dict[str, str] = {}  # by study, a directory left in the last step, and why
         self._wake = asyncio.Event()
 
     def add(self, keys: Iterable[RunKey]) -> None:
@@ -130,10 +131,13 @@ class DirectoryKeeper:
 
     def _apply(self, keep: str, study: str, ids: set[int], *, helper: bool) -> None:
         apply = remove_finished if keep == KEEP_FAILED else partial(pack_runs, helper=helper)
+        self.stayed.pop(study, None)
         try:
             result = apply(self._store, study, ids)
         except (MotokoError, OSError) as problem:
-            log.warning("directories of runs of %s stay: %s", study, problem)
+            self.stayed[study] = f"directories of runs of {study} stay: {problem}"
+            log.warning("%s", self.stayed[study])
             return
         for run_id, reason in result.left.items():
-            log.info("the directory of run %s.%d stays: %s", study, run_id, reason)
+            self.stayed[study] = f"the directory of run {study}.{run_id} stays: {reason}"
+            log.info("%s", self.stayed[study])

@@ -356,6 +356,7 @@ class Launcher:
             tuple(sorted(self._suspended)),
             self._claims_paused,
             self._config_error,
+            "; ".join(list(self._keeper.stayed.values())),
         )
 
     # -- start and end ---------------------------------------------------------------------

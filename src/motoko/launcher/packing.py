@@ -13,7 +13,8 @@ import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_paths import run_stamp
@@ -25,7 +26,7 @@ from motoko.launcher.directory_packing import (
 )
 from motoko.runtime.daemons import module_command
 from motoko.runtime.helper_process import HelperProcess
-from motoko.runtime.packs import check_access, packs_lock
+from motoko.runtime.packs import PACKED, check_access, packs_lock
 from motoko.runtime.run_listing import run_id_of
 from motoko.storage.session import Session
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.runtime.file_lock import FileLock
     from motoko.storage.store import WorkflowStore
+
+NOT_ENDED: Final = "it has not ended"
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +85,11 @@ def pack_runs(
     loose = loose_runs(root, ids)
     if not loose:
         return result
-    check_access(root)
+    check_access(root, root / PACKED)
     with contextlib.nullcontext() if dry_run else packs_lock(root) as lock:
         ended = _ended(store, study, loose)
         for run_id in loose.keys() - ended.keys():
-            result.left[run_id] = "it has not ended"
+            result.left[run_id] = NOT_ENDED
         runs = [_described(record, loose) for record in ended.values()]
         if lock is None:
             left: dict[int, str] | None = find_obstacles(str(root), runs, packing=True)
@@ -120,13 +123,21 @@ def _ask_helper(root: str, runs: list[EndedRun], lock: FileLock) -> dict[int, st
     return {int(run_id): reason for run_id, reason in answer.items()}
 
 
-def remove_finished(store: WorkflowStore, study: str, ids: Collection[int]) -> PackResult:
-    """Remove the directories of those of these runs that are FINISHED."""
+def remove_finished(
+    store: WorkflowStore, study: str, ids: Collection[int], *, dry_run: bool = False
+) -> PackResult:
+    """Remove the directories of those of these runs that are FINISHED.
+
+    With ``dry_run``, return what can be known of the outcome without writing. Raise OSError if this
+    user cannot remove directories.
+    """
     root, result = store.runs_root(study), PackResult()
+    check_access(root)
     loose = loose_runs(root, ids)
     ended = _ended(store, study, loose).values()
     finished = [record for record in ended if record.lifecycle is Lifecycle.FINISHED]
-    result.left = remove_directories(str(root), (_described(one, loose) for one in finished))
+    remove = partial(find_obstacles, packing=False) if dry_run else remove_directories
+    result.left = remove(str(root), [_described(one, loose) for one in finished])
     result.packed = [record.id for record in finished if record.id not in result.left]
     return result
 

@@ -66,7 +66,8 @@ class Overview:
     events that are no longer registered. ``cut``: the last unfinished commit that was cut off the
     database file. ``removals``: the number of deleted runs whose directories still exist. By
     launcher: ``environments``, the differences between its environment and this process's, and
-    ``problems``, the errors in its configuration. ``ends``: the last end of each run name.
+    ``problems``, the errors in its configuration, and ``directories``, those of ended runs that it
+    could not pack or remove. ``ends``: the last end of each run name.
     ``holds``: the holds of runs.
     """
 
@@ -82,6 +83,7 @@ class Overview:
     removals: int = 0
     environments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    directories: Mapping[str, str] = field(default_factory=dict)
     ends: Mapping[str, RunEnd] = field(default_factory=dict)
     holds: Holds = NO_HOLDS
 
@@ -128,6 +130,7 @@ def _with_processes(overview: Overview, workflow: Workflow, reader: _StudyReader
         removals=len(tables.pending_removals()),
         environments={one.name: environment_differences(one.identity) for one, _ in found},
         problems={one.name: report.problem for one, report in found},
+        directories={one.name: report.directories for one, report in found},
         holds=tables.holds,
     )
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import fault_points
-from motoko.runtime.file_lock import FileLock
+from motoko.runtime.file_lock import FileLock, is_locked, is_recently_locked
 from motoko.runtime.pack_joining import PATH_BYTES, Load, number_taken_over
 from motoko.runtime.pack_writing import CHUNK, ChangedError, add_directory, copy_member, new_pack
 from motoko.runtime.run_listing import (
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
 PACKED: Final = "packed"  # the directory of the packs
+LOCK: Final = ".lock"
 LOCK_SECONDS: Final = 60.0  # another process writes a pack
 DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _PACK: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,10})-([0-9]{1,10})\.zip")
@@ -76,12 +77,20 @@ class Pack:
 def packs_lock(root: Path) -> FileLock:
     """Return the lock of a study's packs; create their directory."""
     (root / PACKED).mkdir(parents=True, exist_ok=True)
-    return FileLock(root / PACKED / ".lock", timeout=LOCK_SECONDS, purpose="packing runs")
+    return FileLock(root / PACKED / LOCK, timeout=LOCK_SECONDS, purpose="packing runs")
 
 
-def check_access(root: Path) -> None:
-    """Raise OSError if this user cannot write packs, or cannot remove directories."""
-    for directory in (root, root / PACKED):
+def long_lock_holder(root: Path) -> str | None:
+    """Describe the process that has kept others from packing for LOCK_SECONDS; None: no one."""
+    path = root / PACKED / LOCK
+    if is_locked(path) and not is_recently_locked(path, at_most=LOCK_SECONDS):
+        return FileLock(path).holder()
+    return None
+
+
+def check_access(*directories: Path) -> None:
+    """Raise OSError if this user cannot change existing ones of these directories."""
+    for directory in directories:
         if directory.is_dir() and not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 

@@ -88,6 +88,7 @@ class LauncherReport:
     ``slots``: its capacity by generator; ``per_study``: its limit of runs by study. ``suspended``:
     run names whose runs it does not claim; ``claims_paused``: it claims none. ``problem``: an error
     in the changed configuration; until that is corrected, the previous configuration applies.
+    ``directories``: those of ended runs that it could not pack or remove in its last step.
     """
 
     slots: Mapping[str, int] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class LauncherReport:
     suspended: tuple[str, ...] = ()
     claims_paused: bool = False
     problem: str = ""
+    directories: str = ""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> LauncherReport:
@@ -105,6 +107,7 @@ class LauncherReport:
             tuple(stored.get("held", ())),
             bool(stored.get("held_all", False)),
             str(stored.get("problem", "")),
+            str(stored.get("directories", "")),
         )
 
     def stored(self) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class LauncherReport:
         return {
             "slots": dict(self.slots), "per_study": dict(self.per_study), "held": self.suspended,
             "held_all": self.claims_paused, "problem": self.problem,
+            "directories": self.directories,
         }  # fmt: skip
 
 

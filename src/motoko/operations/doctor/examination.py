@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.errors import MotokoError
 from motoko.operations.doctor.configuration import examine_configuration
 from motoko.operations.doctor.database import examine_database
+from motoko.operations.doctor.directories import examine_directories
 from motoko.operations.doctor.ends import examine_ends
 from motoko.operations.doctor.findings import Finding, fault
 from motoko.operations.doctor.leases import examine_leases
@@ -32,6 +33,7 @@ CHECKS: Final = (
     Check("server", examine_server),
     Check("socket", examine_socket),
     Check("leases", examine_leases),
+    Check("directories", examine_directories),
     Check("ends", examine_ends),
     Check("scheduler", examine_scheduler),
     Check("clock", examine_clock),
