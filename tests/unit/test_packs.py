@@ -150,6 +150,39 @@ def test_links_in_a_pack_are_followed_inside_of_their_run(store: WorkflowStore) 
             open_file(run, name)
 
 
+def test_packed_files_have_the_same_names_as_others(store: WorkflowStore) -> None:
+    root = root_of(store)
+    run = root / "run-2"
+    (run / "sub").mkdir()
+    (run / "..name").write_text("dots")
+    shutil.copy(run / "stdout", run / "sub" / "file")
+    expected = (run / "stdout").read_bytes()
+    same: tuple[str | Path, ...] = (
+        "stdout", "./stdout", "sub//file", "missing/../stdout", "../run-2/stdout", Path("stdout"),
+        run / "stdout", str(run / "sub" / ".." / "stdout"),
+    )  # fmt: skip
+    none: tuple[str | Path, ...] = ("", ".", "nothing", "sub", run, run / "nothing")
+    outside: tuple[str | Path, ...] = (
+        "..", "../run-1/stdout", "sub/../../run-1/stdout", "/", "/stdout", "/etc/hostname", root,
+        root / "run-1" / "stdout", f"{run}-other/stdout",
+        root / PACKED / "1-1-3.zip" / "run-2" / "stdout",
+    )  # fmt: skip
+    for _ in range(2):
+        for name in same:
+            with open_file(run, name) as file:
+                assert file.read() == expected
+        with open_file(run, "..name") as file:
+            assert file.read() == b"dots"
+        for name in none:
+            with pytest.raises(OSError, match="run-2"):
+                open_file(run, name)
+        for name in outside:
+            with pytest.raises(OSError, match=f"it is not in {run}: ") as caught:
+                open_file(run, name)
+            assert caught.value.errno == errno.EINVAL
+        pack_runs(store, "a", [1, 2, 3])
+
+
 def test_a_damaged_pack_is_a_fault(store: WorkflowStore) -> None:
     root = root_of(store)
     pack_runs(store, "a", [1, 2, 3])

@@ -247,10 +247,12 @@ class Run:
         """Return the end of the last attempt's standard error."""
         return self._output("stderr")
 
-    def open_file(self, name: str, mode: str = "r") -> IO[Any]:
+    def open_file(self, name: str | Path, mode: str = "r") -> IO[Any]:
         """Open a file of the run's directory for reading: text ("r", UTF-8) or bytes ("rb").
 
-        The file may be in a pack. OSError if it does not exist or is no regular file.
+        The file may be in a pack. ``name`` is relative to the directory, or a path in it, such as
+        ``run.directory / "stdout"``. OSError if it is elsewhere, does not exist, or is no regular
+        file.
         """
         if mode not in ("r", "rb"):
             raise ValueError(f"files of a run are opened with mode 'r' or 'rb', not {mode!r}")

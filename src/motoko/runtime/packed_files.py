@@ -122,12 +122,17 @@ def _contents(pack: _OpenPack) -> _Contents:
         return _Contents(archive.NameToInfo, directories)
 
 
-def open_file(directory: Path, name: str) -> BinaryIO:
+def open_file(directory: Path, name: str | Path) -> BinaryIO:
     """Open a file of a run directory for reading; OSError if it does not exist.
 
-    A file in a pack is read into memory. Links are followed there inside of the run directory.
+    ``name`` is relative to the directory, or absolute; OSError if it leads out of the directory. A
+    file in a pack is read into memory. Links are followed there inside of the run directory.
     """
-    path = locate(directory) / name
+    inner = os.path.relpath(directory / name, directory)
+    if inner.partition("/")[0] == "..":
+        problem = f"it is not in {directory}"
+        raise OSError(errno.EINVAL, problem, str(directory / name))
+    path = locate(directory) / inner
     place = _split(path)
     if place is None:
         return open_regular(path)
