@@ -187,6 +187,12 @@ def test_a_dead_launcher_and_waiting_runs_are_named(shell: Shell) -> None:
         workflow.start_launcher_daemons()
         (launcher,) = shell.info()["launchers"]
         assert problems(shell) == {}
+        assert not launcher["suspended"]
+        send(launcher["pid"], signal.SIGSTOP)
+        wait_until(lambda: state(launcher["pid"]) == "T", "stopped")
+        assert problems(shell) == {"launcher-suspended": "warning"}
+        assert shell.info()["launchers"][0]["suspended"]
+        assert f"`kill -CONT {launcher['pid']}`" in shell.ok("launcher")
         send(launcher["pid"], signal.SIGKILL)
         wait_until(lambda: state(launcher["pid"]) in ("", "Z"), "killed")
         workflow.s.create_task(x=[1, 2])

@@ -24,6 +24,7 @@ from motoko.runtime.processes import (
     keeps_lease,
     liveness,
     signal_group,
+    suspension,
     terminate,
 )
 
@@ -140,14 +141,17 @@ def test_a_stopped_process_keeps_its_lease_only_while_it_is_renewed(children: li
     child = start(SLEEP)
     children.append(child)
     up(child)
-    os.kill(child.pid, signal.SIGSTOP)
     process = identify(child.pid)
     assert process is not None
+    assert suspension(process) == ""
+    os.kill(child.pid, signal.SIGSTOP)
     deadline = time.monotonic() + 60
     while keeps_lease(process, renewed=False):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert keeps_lease(process, renewed=True)
+    assert f"`kill -CONT {child.pid}`" in suspension(process)
+    assert suspension(replace(process, started=1)) == ""
 
 
 def test_a_zombie_is_not_alive(children: list[Child]) -> None:

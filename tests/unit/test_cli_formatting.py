@@ -13,7 +13,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from motoko.cli import complete
+from motoko.cli import complete, json_output
 from motoko.cli.error_report import report
 from motoko.cli.json_output import overview_to_json
 from motoko.cli.parser import build_parser, parse
@@ -23,6 +23,7 @@ from motoko.cli.tables import (
     counts_table,
     ordered_states,
     others_text,
+    print_overview,
     print_wide,
     results_table,
     runs_table,
@@ -46,6 +47,8 @@ from motoko.operations.overview import Overview, StudyOverview
 from motoko.orchestrator.error_summary import status_of
 from motoko.orchestrator.run_ends import file_stem
 from motoko.printable import value_text
+from motoko.runtime import processes
+from motoko.storage.launcher_leases import LauncherRegistration
 
 pytestmark = pytest.mark.unit
 
@@ -190,6 +193,31 @@ def test_json_contains_runs_only_on_request() -> None:
     run = overview_to_json(overview, runs=True)["studies"][0]["runs"][0]
     assert (run["state"], run["lifecycle"]) == ("SEEN", "FINISHED")
     assert run["fields"] == {"y": "inf"}
+
+
+def test_info_shows_suspended_processes_and_directories_that_stay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = (7, 0, "", 0, "")
+    launcher = LauncherRegistration(
+        "l", "t", "h", process, 0.0, "bash", ("s",), ("localhost",), 30.0
+    )
+    overview = Overview(
+        "/w", database=True, server=8, server_suspension=", suspended", launchers=[launcher],
+        directories={"l": "the directory of run s.1 stays: \x1b[31m pipe"},
+    )  # fmt: skip
+    monkeypatch.setattr(processes, "is_stopped", lambda _: True)
+    monkeypatch.setattr(json_output, "is_stopped", lambda _: True)
+    print_overview(overview, runs=False)
+    out = capsys.readouterr().out
+    assert "process 8, suspended\n" in out
+    assert "suspended (SIGSTOP): `kill -CONT 7` continues it\n" in out
+    assert "run s.1 stays: \\x1b[31m pipe (see `motoko doctor`)\n" in out
+    found = overview_to_json(overview, runs=False)
+    assert found["server"] == {"pid": 8, "suspended": True}
+    (shown,) = found["launchers"]
+    assert (shown["suspended"], shown["directories"]) == (True, overview.directories["l"])
+    assert overview_to_json(replace(overview, server=None), runs=False)["server"] is None
 
 
 # -- errors ------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from motoko.launcher.attempts import Attempt, SlotPool
 from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.preparation import environment
 from motoko.launcher.source_files import ScriptFile
+from motoko.runtime import processes
 from motoko.runtime.processes import ProcessIdentity, boot_id, identify, pid_namespace
 from motoko.storage.commit import run_transaction
 from motoko.storage.launcher_leases import (
@@ -31,6 +32,7 @@ from motoko.storage.launcher_leases import (
     machine_names,
     register_launcher,
     registered_launchers,
+    suspended_launchers,
 )
 from motoko.testing.memory import empty_database
 
@@ -193,6 +195,25 @@ def test_a_remote_launcher_is_live_until_its_lease_expires() -> None:
     assert run_transaction(database, partial(live, renewed=100.0, now=129.0))
     assert not run_transaction(database, partial(live, renewed=100.0, now=131.0))
     assert run_transaction(database, partial(live, renewed=120.0, now=149.0))
+
+
+def test_a_suspended_launcher_without_lease_is_listed_until_it_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, database = registration("a"), empty_database(["a"])
+    other = replace(one, name="other", token="other")
+
+    def suspended(now: float) -> list[LauncherRegistration]:
+        return run_transaction(database, lambda tables: suspended_launchers(tables, now))
+
+    run_transaction(database, partial(register_launcher, me=one, now=100.0))
+    assert suspended(131.0) == []  # it may be dead
+    monkeypatch.setattr(processes, "is_stopped", lambda _: True)
+    assert suspended(129.0) == []  # it is live
+    assert suspended(131.0) == [one]
+    assert "`kill -CONT 0`" in str(one)
+    run_transaction(database, partial(register_launcher, me=other, now=131.0))
+    assert suspended(132.0) == []
 
 
 def test_an_added_study_is_assigned_to_one_launcher() -> None:

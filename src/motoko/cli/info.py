@@ -16,17 +16,17 @@ The command starts no process. --json prints one object on standard output:
 
   directory      text
   database       whether a database exists
-  server         null, or {"pid"}
+  server         null, or {"pid", "suspended"}; a process is suspended after the signal SIGSTOP
   cut            null, or {"at", "bytes", "last_commit"}: when an unfinished commit was last cut off
                  the database file, its size, and the time of the commit before it
   removals       number of deleted runs whose directories must still be removed
   launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines",
-                 "differs", "problem", "directories"}: "differs" lists the differences between its
-                 environment and the current one, "problem" is null or the error in its
+                 "suspended", "differs", "problem", "directories"}: "differs" lists the differences
+                 between its environment and the current one, "problem" is null or the error in its
                  configuration, "directories" is null or those of ended runs that it could not pack
                  or remove
-  orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
-                 {"since", "waits": list of texts}
+  orchestrators  list of {"run_name", "host", "pid", "since", "suspended", "stalled"}; "stalled" is
+                 null, or {"since", "waits": list of texts}
   ends           list of {"run_name", "at", "status", "kind", "reason", "started", "command",
                  "detached", "log"}: the last end of each run name; "status" is the exit status,
                  "kind" is finished, failed, error, stalled, interrupted or died, "log" may be null

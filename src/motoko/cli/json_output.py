@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.core.values import to_json
 from motoko.runtime.ports import utc
+from motoko.runtime.processes import is_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def overview_to_json(overview: Overview, *, runs: bool) -> dict[str, Any]:
     return {
         "directory": overview.directory,
         "database": overview.database,
-        "server": None if overview.server is None else {"pid": overview.server},
+        "server": _server(overview),
         "cut": _cut(overview.cut),
         "removals": overview.removals,
         "launchers": [
@@ -41,6 +42,7 @@ def overview_to_json(overview: Overview, *, runs: bool) -> dict[str, Any]:
                 "generator": launcher.generator,
                 "studies": list(launcher.studies),
                 "machines": list(launcher.machines),
+                "suspended": is_stopped(launcher.identity),
                 "differs": list(overview.environments.get(launcher.name, ())),
                 "problem": overview.problems.get(launcher.name) or None,
                 "directories": overview.directories.get(launcher.name) or None,
@@ -53,6 +55,7 @@ def overview_to_json(overview: Overview, *, runs: bool) -> dict[str, Any]:
                 "host": holder.host,
                 "pid": holder.pid,
                 "since": _time(holder.since),
+                "suspended": is_stopped(holder.process),
                 "stalled": _stall(overview.stalls.get(name)),
             }
             for name, holder in overview.orchestrators.items()
@@ -102,6 +105,12 @@ def _time(at: float) -> str:
 
 def _known_time(at: float | None) -> str | None:
     return None if at is None else _time(at)
+
+
+def _server(overview: Overview) -> dict[str, Any] | None:
+    if overview.server is None:
+        return None
+    return {"pid": overview.server, "suspended": bool(overview.server_suspension)}
 
 
 def _cut(cut: TornTail | None) -> dict[str, Any] | None:

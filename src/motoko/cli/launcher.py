@@ -69,11 +69,13 @@ def _serve(workflow: Workflow, options: Mapping[str, Any]) -> None:
 def _start(args: argparse.Namespace, workflow: Workflow, options: Mapping[str, Any]) -> None:
     from motoko.cli.log_printer import print_logs
     from motoko.launcher.services import start_persistent_launcher
+    from motoko.runtime.processes import suspension
 
     state = workflow.store.state
     log = state.logs / "launcher.log"
     launcher = start_persistent_launcher(state, **options)
     status = "started" if launcher.started_here else "is already running"
-    echo(f"launcher {status}: process {launcher.process.pid}, log {log}", flush=True)
+    place = f"process {launcher.process.pid}, log {log}"
+    echo(f"launcher {status}: {place}{suspension(launcher.process)}", flush=True)
     if args.log:
         print_logs([log], lambda _: launcher.is_running(), args.motoko_runtime.clock)

@@ -232,7 +232,7 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     """Print the processes of a workflow, and its runs."""
     out = console()
     out.print(safe_text(f"workflow      {overview.directory}"))
-    out.print(safe_text(f"server        {_server(overview.server)}"))
+    out.print(safe_text(f"server        {_server(overview)}"))
     _print_processes(out, "launcher", _launchers(overview))
     _print_processes(out, "orchestrator", _orchestrators(overview))
     _print_ends(out, overview.ends)
@@ -280,10 +280,12 @@ def _unregistered(firing: FiringEntry) -> str:
     return f"{firing.run_name}: {event}; main does not register it"
 
 
-def _server(pid: int | None) -> str:
+def _server(overview: Overview) -> str:
+    pid = overview.server
     if pid is None:
         return "not running"
-    return f"process {pid}" if pid else "running, but its process is unknown"
+    known = f"process {pid}" if pid else "running, but its process is unknown"
+    return known + overview.server_suspension
 
 
 def _launchers(overview: Overview) -> list[str]:

@@ -30,6 +30,7 @@ from motoko.runtime.processes import (
     keeps_lease,
     liveness,
     signal_process,
+    suspension,
     terminate,
 )
 from motoko.storage.launcher_leases import machine_names
@@ -99,8 +100,9 @@ def submit(
                 deadline, before = clock.monotonic() + timeout, ahead
             if clock.monotonic() > deadline:
                 verb = "suspend" if request.action == SUSPEND else request.action
+                name = f"the launcher (process {process.pid}{suspension(process)})"
                 raise LauncherError(
-                    f"the launcher (process {process.pid}) did not {verb} within {timeout:g} s",
+                    f"{name} did not {verb} within {timeout:g} s",
                     hint=f"Its log is {state.logs / 'launcher.log'}.",
                 )
             clock.sleep(POLL_SECONDS)

@@ -12,10 +12,11 @@ from motoko.core.states import ACTIVE
 from motoko.errors import NoDatabaseError
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.history import FiringEntry, unregistered_firings
-from motoko.operations.usage import server_process
+from motoko.operations.usage import server_process, server_suspension
 from motoko.orchestrator.run_ends import RunEnd, last_ends
 from motoko.runtime.environment import environment_differences
 from motoko.server.file_integrity import TornTail, last_torn_tail
+from motoko.storage.launcher_leases import suspended_launchers
 from motoko.storage.orchestrator_leases import (
     LeaseHolder,
     StallReport,
@@ -62,6 +63,7 @@ class StudyOverview:
 class Overview:
     """The current state of a workflow. ``server``: its pid; None if none is running.
 
+    ``server_suspension``: a remark if it is stopped (SIGSTOP), else "".
     ``stalls``: by run name, what stalled orchestrators wait for. ``unregistered``: open firings of
     events that are no longer registered. ``cut``: the last unfinished commit that was cut off the
     database file. ``removals``: the number of deleted runs whose directories still exist. By
@@ -86,6 +88,7 @@ class Overview:
     directories: Mapping[str, str] = field(default_factory=dict)
     ends: Mapping[str, RunEnd] = field(default_factory=dict)
     holds: Holds = NO_HOLDS
+    server_suspension: str = ""
 
 
 def load_overview(
@@ -103,7 +106,10 @@ def load_overview(
     store = workflow.store
     ends = _of(run_name, last_ends(store.state, store.clock))
     server = server_process(store.state)
-    empty = Overview(workflow.directory, database=False, server=server, ends=ends)
+    suspension = "" if server is None else server_suspension(store.state)
+    empty = Overview(
+        workflow.directory, database=False, server=server, ends=ends, server_suspension=suspension
+    )
     if not store.state.database.exists():
         return empty
     try:
@@ -122,7 +128,7 @@ def _with_processes(overview: Overview, workflow: Workflow, reader: _StudyReader
     return replace(
         overview,
         database=True,
-        launchers=[launcher for launcher, _ in found],
+        launchers=[*(launcher for launcher, _ in found), *suspended_launchers(tables, now)],
         orchestrators=_of(run_name, live_orchestrators(tables, now)),
         stalls=_of(run_name, stall_reports(tables, now)),
         unregistered=[firing for firing in firings if run_name in (None, firing.run_name)],

@@ -10,6 +10,7 @@ from motoko.errors import DatabaseDamagedError, LeaseHeld, NoDatabaseError, Stor
 from motoko.launcher.control import running_launchers
 from motoko.launcher.workflow_users import other_users
 from motoko.runtime.daemons import PidFile
+from motoko.runtime.processes import suspension
 from motoko.server.lifecycle import is_responding
 from motoko.storage.orchestrator_leases import (
     LeaseHolder,
@@ -67,6 +68,12 @@ def server_process(state: StateDir) -> int | None:
     if record is not None and file.owner_alive():
         return record.process.pid
     return 0 if state.path.exists() and is_responding(state) else None
+
+
+def server_suspension(state: StateDir) -> str:
+    """Return a remark with the remedy if the server is stopped (SIGSTOP), else an empty text."""
+    record = PidFile(state.server_record).read()
+    return "" if record is None else suspension(record.process)
 
 
 def check_leases_free(

@@ -136,6 +136,13 @@ def is_stopped(process: ProcessIdentity) -> bool:
     return seen.state in STOPPED_STATES
 
 
+def suspension(process: ProcessIdentity) -> str:
+    """Return a remark with the remedy if ``process`` is stopped (SIGSTOP), else an empty text."""
+    if not is_stopped(process):
+        return ""
+    return f", suspended (SIGSTOP): `kill -CONT {process.pid}` continues it"
+
+
 def keeps_lease(process: ProcessIdentity, *, renewed: bool) -> bool:
     """Return whether a process still holds a lease; ``renewed``: it renewed the lease in time.
 

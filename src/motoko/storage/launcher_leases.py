@@ -78,7 +78,7 @@ class LauncherRegistration:
         return is_live(tables, self.key, self.identity, now, self.lease)
 
     def __str__(self) -> str:
-        return describe_holder(self.process[0], self.host, self.since)
+        return describe_holder(self.identity, self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,17 @@ def launcher_report(tables: Tables, launcher: LauncherRegistration) -> LauncherR
 def live_launchers(tables: Tables, now: float) -> list[LauncherRegistration]:
     """Return the launchers that must be assumed alive."""
     return [found for found in registered_launchers(tables) if found.is_live(tables, now)]
+
+
+def suspended_launchers(tables: Tables, now: float) -> list[LauncherRegistration]:
+    """Return the launchers that lost their lease while they were stopped (SIGSTOP)."""
+    return [
+        found
+        for found in registered_launchers(tables)
+        if tables.lease_belongs_here(found.key)
+        and processes.is_stopped(found.identity)
+        and not found.is_live(tables, now)
+    ]
 
 
 def fence(tables: Tables, name: str, now: float) -> bool:

@@ -56,6 +56,7 @@ def lease_names(tables: Tables, prefix: str) -> list[str]:
     return [name.removeprefix(prefix) for name in found]
 
 
-def describe_holder(pid: int, host: str, since: float) -> str:
+def describe_holder(process: ProcessIdentity, since: float) -> str:
     """Return a holder as messages show it."""
-    return f"process {pid} on {host}, since {utc_text(since)}"
+    text = f"process {process.pid} on {process.host}, since {utc_text(since)}"
+    return text + processes.suspension(process)

@@ -51,7 +51,7 @@ class LeaseHolder:
         return ProcessIdentity(self.pid, self.started, self.boot, self.namespace, self.host)
 
     def __str__(self) -> str:
-        return describe_holder(self.pid, self.host, self.since)
+        return describe_holder(self.process, self.since)
 
 
 @dataclass(frozen=True, slots=True)
