@@ -19,7 +19,7 @@ import anyio
 from motoko.config import KEEP_ALL, KEEP_FAILED
 from motoko.core.records import RunKey
 from motoko.errors import MotokoError
-from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
+from motoko.launcher.packing import PackingHelper, loose_runs, pack_runs, remove_finished
 from motoko.runtime.pack_joining import MAX_RUNS
 from motoko.storage.orchestrator_leases import live_orchestrators
 from motoko.storage.session import Session
@@ -34,6 +34,7 @@ NEWEST: Final = 1000
 BACKLOG: Final = NEWEST + MAX_RUNS
 BATCH: Final = 100
 LOOK_SECONDS: Final = 10.0  # between looks whether the orchestrator has ended
+UNUSED_SECONDS: Final = 30.0  # after them the process that packs beside runs is ended
 LAST_SECONDS: Final = 5.0
 LAST_RUNS: Final = 200  # in a step
 
@@ -55,6 +56,8 @@ class DirectoryKeeper:
         self._searched: set[str] = set()
         self.stayed: dict[str, str] = {}  # by study, a directory left in the last step, and why
         self._wake = asyncio.Event()
+        self._helper = PackingHelper()
+        self._helper_used = 0.0
 
     def add(self, keys: Iterable[RunKey]) -> None:
         """Note runs that have ended, in the event loop. Call this after each commit."""
@@ -70,18 +73,27 @@ class DirectoryKeeper:
 
     async def run(self) -> None:
         """Make the steps that are due after commits, one at a time, until cancelled."""
-        while True:
-            while await self._step_if_due(MAX_RUNS):
-                pass
-            with anyio.move_on_after(LOOK_SECONDS if self._ended else None):
-                await self._wake.wait()
-            self._wake.clear()
+        try:
+            while True:
+                while await self._step_if_due(MAX_RUNS):
+                    pass
+                if self._store.clock.monotonic() >= self._helper_used + UNUSED_SECONDS:
+                    self._helper.close()
+                look = bool(self._ended) or self._helper.is_running
+                with anyio.move_on_after(LOOK_SECONDS if look else None):
+                    await self._wake.wait()
+                self._wake.clear()
+        finally:
+            self._helper.close()
 
     async def finish(self) -> None:
         """Make the steps that are due before the launcher ends, for up to LAST_SECONDS."""
         end = self._store.clock.monotonic() + LAST_SECONDS  # a later launcher does the rest
-        while await self._step_if_due(LAST_RUNS) and self._store.clock.monotonic() < end:
-            pass
+        try:
+            while await self._step_if_due(LAST_RUNS) and self._store.clock.monotonic() < end:
+                pass
+        finally:
+            self._helper.close()
 
     async def _step_if_due(self, limit: int) -> bool:
         """Return whether another step may be due."""
@@ -116,6 +128,8 @@ class DirectoryKeeper:
         for study in dict.fromkeys(key.study for key in chosen):
             ids = {key.id for key in chosen if key.study == study}
             self._apply(keep, study, ids, helper=helper)
+        if helper:
+            self._helper_used = self._store.clock.monotonic()
         for key in chosen:
             self._ended.pop(key, None)
         return len(self._ended) >= least
@@ -130,10 +144,12 @@ class DirectoryKeeper:
                 self._ended = {k: None for k in keys if k not in self._ended} | self._ended
 
     def _apply(self, keep: str, study: str, ids: set[int], *, helper: bool) -> None:
-        apply = remove_finished if keep == KEEP_FAILED else partial(pack_runs, helper=helper)
         self.stayed.pop(study, None)
         try:
-            result = apply(self._store, study, ids)
+            if keep == KEEP_FAILED:
+                result = remove_finished(self._store, study, ids)
+            else:
+                result = pack_runs(self._store, study, ids, self._helper if helper else None)
         except (MotokoError, OSError) as problem:
             self.stayed[study] = f"directories of runs of {study} stay: {problem}"
             log.warning("%s", self.stayed[study])

@@ -67,19 +67,57 @@ def loose_runs(root: Path, ids: Collection[int] | None = None) -> dict[int, list
     return dict(sorted(found.items()))
 
 
+class PackingHelper:
+    """A process that packs directories. It starts at the first request, and stays until closed."""
+
+    def __init__(self) -> None:
+        self._process: HelperProcess | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started and not closed."""
+        return self._process is not None
+
+    def pack(self, root: str, runs: list[EndedRun], lock: FileLock) -> dict[int, str] | None:
+        """Pack these runs; return why others stay, by run, or None if the process was killed.
+
+        The process holds the ``lock`` as well until it has answered. Raise OSError if it cannot
+        write packs.
+        """
+        assert lock.descriptor is not None
+        request = json.dumps([root, runs])
+        try:
+            if self._process is None:
+                self._process = HelperProcess(module_command("motoko.launcher.packing_process"))
+            answer = json.loads(self._process.ask(request, descriptors=[lock.descriptor]))
+        except OSError as error:
+            log.info("the helper that packs runs is lost: %s", error)
+            self.close()
+            return None
+        if isinstance(answer, str):
+            raise OSError(answer)
+        return {int(run_id): reason for run_id, reason in answer.items()}
+
+    def close(self) -> None:
+        """End the process, if it is running."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+
 def pack_runs(
     store: WorkflowStore,
     study: str,
     ids: Collection[int],
+    helper: PackingHelper | None = None,
     *,
-    helper: bool = False,
     dry_run: bool = False,
 ) -> PackResult:
     """Pack the directories of those of these runs that have ended.
 
-    A ``helper`` process does the work; this one completes it if the helper is killed. With
-    ``dry_run``, return what can be known of the outcome without writing. Raise OSError if this
-    user cannot write packs.
+    A ``helper`` does the work; this process completes it if the helper is killed. With ``dry_run``,
+    return what can be known of the outcome without writing. Raise OSError if this user cannot write
+    packs.
     """
     root, result = store.runs_root(study), PackResult()
     loose = loose_runs(root, ids)
@@ -93,34 +131,15 @@ def pack_runs(
         runs = [_described(record, loose) for record in ended.values()]
         if lock is None:
             left: dict[int, str] | None = find_obstacles(str(root), runs, packing=True)
-        elif helper:
-            left = _ask_helper(str(root), runs, lock)
-        else:
+        elif helper is None:
             left = pack_directories(str(root), runs)
+        else:
+            left = helper.pack(str(root), runs, lock)
     if left is None:
         return pack_runs(store, study, ids)
     result.left |= left
     result.packed = [i for i in loose if i in ended and i not in result.left]
     return result
-
-
-def _ask_helper(root: str, runs: list[EndedRun], lock: FileLock) -> dict[int, str] | None:
-    """Make a helper pack these runs; return why others stay, by run, or None if it was killed.
-
-    Raise OSError if it cannot write packs.
-    """
-    assert lock.descriptor is not None
-    command = module_command("motoko.launcher.packing_process")
-    request = json.dumps([root, runs])
-    try:
-        with HelperProcess(command, descriptors=[lock.descriptor]) as helper:
-            answer = json.loads(helper.ask(request))
-    except OSError as error:
-        log.info("the helper that packs runs is lost: %s", error)
-        return None
-    if isinstance(answer, str):
-        raise OSError(answer)
-    return {int(run_id): reason for run_id, reason in answer.items()}
 
 
 def remove_finished(

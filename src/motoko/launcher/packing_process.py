@@ -1,7 +1,8 @@
 """The process that packs directories for a launcher, which meanwhile executes runs.
 
-The launcher holds the lock of the packs, and this process inherits it: no other process writes
-packs until both have ended. It exits with the launcher, and a kill at any point loses nothing.
+The launcher holds the lock of the packs, and each request passes it on: no other process writes
+packs until both have released it. This process exits with the launcher, and a kill at any point
+loses nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides when to stop
     os.nice(NICENESS)
     for request in helper_process.requests():
-        root, runs = json.loads(request)
+        root, runs = json.loads(request.text)
         try:
             answer: object = pack_directories(root, [EndedRun(*run) for run in runs])
         except OSError as error:
             answer = str(error)
+        finally:
+            for descriptor in request.descriptors:
+                os.close(descriptor)
         helper_process.reply(json.dumps(answer))
 
 

@@ -147,9 +147,9 @@ def _pack(path: Path, stop: bytes, size: int, target: int, index: int) -> None:
     fault_points.point("packing.old_copied")
     _reply(copied)
     for request in requests:
-        if request == INDEX:
+        if request.text == INDEX:
             break
-        copied = copy.copy_new(copied.read, int(request))
+        copied = copy.copy_new(copied.read, int(request.text))
         fault_points.point("packing.new_copied")
         _reply(copied)
     copy.index.save(copied.written, os.dup(index))
