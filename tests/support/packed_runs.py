@@ -54,7 +54,8 @@ def execute(store: WorkflowStore, run_id: int, outcome: str) -> None:
     Path(paths.outbox).write_text(f"process 1 - - - - -\n\nexit {run_id}\n")
     Path(paths.run_directory, "stdout").write_text(f"out {run_id} {token}\n")
     edit(store, EditRun(key, MarkStarted(token, 2.0, "me")))
-    end = EndAttempt(token, Lifecycle(outcome), 3.0, "me", 0, None)
+    status = None if outcome == "LOST" else 0
+    end = EndAttempt(token, Lifecycle(outcome), 3.0, "me", status, None)
     edit(store, EditRun(key, end))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -423,29 +424,53 @@ def test_a_file_that_appears_while_its_directory_is_removed_stays(
 
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_directory_with_a_running_process_stays(store: WorkflowStore, earlier: bool) -> None:
+    """According to the database it is LOST."""
+    execute(store, 5, "LOST")
     root = root_of(store)
-    name = ".motoko/token2-1" if earlier else ".motoko-token2-1"
-    outbox = root / "run-2" / name
+    name = ".motoko/token5-1" if earlier else ".motoko-token5-1"
+    outbox = root / "run-5" / name
     if earlier:
-        (root / "run-2" / ".motoko").rename(root / "run-2" / "marker")
+        (root / "run-5" / ".motoko").rename(root / "run-5" / "marker")
         outbox.mkdir(parents=True)
-        (root / "run-2" / "marker").rename(outbox.parent / "attempt")
+        (root / "run-5" / "marker").rename(outbox.parent / "attempt")
     start = f"process $$ {boot_id()} {pid_namespace()} - - -"
     if earlier:
         start = f"process $$\n{boot_id()}\n$(cat /proc/$$/stat)"
+    with wrapper(root, outbox, f'echo "{start}" >"$1{"/start" * earlier}"'):
+        shown = pack_runs(store, "a", [1, 5, 3], dry_run=True)
+        result = pack_runs(store, "a", [1, 5, 3])
+    assert shown == result
+    assert (result.packed, list(result.left)) == ([1, 3], [5])
+    assert "a process is running" in result.left[5]
+    assert pack_runs(store, "a", [5]).packed == [5]
+
+
+def test_a_directory_with_a_running_process_of_an_earlier_attempt_stays(
+    store: WorkflowStore,
+) -> None:
+    """The exit status of the last attempt says nothing about it."""
+    root = root_of(store)
+    execute(store, 5, "LOST")
+    edit(store, EditRun(RunKey("a", 5), Retry(4.0, "me")))
+    execute(store, 5, "FINISHED")
+    outbox = root / "run-5.attempt-1" / ".motoko-token5-1"
+    start = f"process $$ {boot_id()} {pid_namespace()} - - -"
+    with wrapper(root, outbox, f'echo "{start}" >"$1"'):
+        assert "a process is running" in pack_runs(store, "a", [5]).left[5]
+    assert pack_runs(store, "a", [5]).packed == [5]
+
+
+@contextlib.contextmanager
+def wrapper(root: Path, outbox: Path, first: str) -> Iterator[None]:
+    """Let a process that looks like a wrapper run a command, then wait until the end."""
     script = root / "wrapper.sh"
-    script.write_text(f'echo "{start}" >"$1{"/start" * earlier}"\necho\ncat\n')
+    script.write_text(f"{first}\necho\ncat\n")
     with subprocess.Popen(
         ["sh", script, outbox], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
-        shown = pack_runs(store, "a", [1, 2, 3], dry_run=True)
-        result = pack_runs(store, "a", [1, 2, 3])
-    assert shown == result
-    assert (result.packed, list(result.left)) == ([1, 3], [2])
-    assert "a process is running" in result.left[2]
-    assert pack_runs(store, "a", [2]).packed == [2]
+        yield
 
 
 def test_a_file_that_grows_while_it_is_read_leaves_its_run_out(

@@ -23,12 +23,16 @@ CHANGE: Final = os.R_OK | os.W_OK | os.X_OK  # access to a directory whose conte
 
 
 class EndedRun(NamedTuple):
-    """An ended run: its last attempt, its stamp, and the names of its directories."""
+    """An ended run: its last attempt, its stamp, and the names of its directories.
+
+    ``exited``: the database knows the exit status of that attempt, so no process executes it.
+    """
 
     id: int
     attempt: int
     stamp: str
     names: Sequence[str]
+    exited: bool = False
 
 
 def pack_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
@@ -73,9 +77,12 @@ def _listings(
             except (OSError, UnpackableError) as problem:
                 left[run.id] = str(problem)
                 continue
-            if not _is_own(run, path) and not _is_rest(root, listing):
+            marker = read_marker(path)
+            if not _is_own(run, marker) and not _is_rest(root, listing):
                 left[run.id] = f"{path} does not belong to an attempt of the run"
-            elif find_wrapper(attempts_among(path, (one.name for one in listing.entries))):
+            elif not _has_exited(run, marker) and find_wrapper(
+                attempts_among(path, (one.name for one in listing.entries))
+            ):
                 left[run.id] = f"a process is running in {path}"
             elif (denied := _denied(root, listing, access)) is not None:
                 left[run.id] = f"this user has no access to {denied}"
@@ -98,9 +105,12 @@ def _is_rest(root: str, listing: Listing) -> bool:
     return len(listing.entries) == 1 or is_packed(root, listing)
 
 
-def _is_own(run: EndedRun, path: str) -> bool:
-    marker = read_marker(path)
+def _is_own(run: EndedRun, marker: tuple[int, str] | None) -> bool:
     return marker is not None and marker[1] == run.stamp and marker[0] <= run.attempt
+
+
+def _has_exited(run: EndedRun, marker: tuple[int, str] | None) -> bool:
+    return run.exited and marker == (run.attempt, run.stamp)
 
 
 def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:

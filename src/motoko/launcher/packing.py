@@ -162,7 +162,8 @@ def remove_finished(
 
 
 def _described(record: RunRecord, loose: dict[int, list[str]]) -> EndedRun:
-    return EndedRun(record.id, record.attempt, run_stamp(record), sorted(loose[record.id]))
+    exited = record.exit_code is not None
+    return EndedRun(record.id, record.attempt, run_stamp(record), sorted(loose[record.id]), exited)
 
 
 def _ended(store: WorkflowStore, study: str, ids: Iterable[int]) -> dict[int, RunRecord]:
