@@ -25,9 +25,15 @@ from motoko.launcher.attempt_processes import (
     is_wrapper_running,
 )
 from motoko.launcher.control import suspend_runs
-from motoko.launcher.executors.attempt_shells import MAX_COMMAND, SETUP, shell_command
+from motoko.launcher.executors.attempt_shells import (
+    MAX_COMMAND,
+    SETUP,
+    AttemptShells,
+    shell_command,
+)
 from motoko.launcher.executors.local_process import WRAPPER
 from motoko.runtime.processes import identify, is_alive, process_state
+from motoko.runtime.spawning import SessionSpawner
 from tests.support import workflow_processes
 from tests.support.attempt_shells import FACTS, SHELLS, ShellHarness, shells_in
 from tests.support.launching import WorkflowHarness, wait_until, wait_until_replaceable
@@ -175,6 +181,26 @@ def test_other_attempts_get_a_process_of_their_own(
     assert shell_command("/w/run-1/.motoko-t", FACTS, words, variables) is None
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["/bin/false"], ["/bin/sh", SHELL_INPUT, "/no such script"], ["/bin/sh", "/no such input"]],
+    ids=["no shell", "no script", "no input"],
+)
+def test_a_shell_that_cannot_start_gets_no_attempt(tmp_path: Path, arguments: list[str]) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path) as harness:
+            shells = AttemptShells(SessionSpawner(()), arguments, {"PATH": os.environ["PATH"]})
+            harness.shells = shells
+            shells.start(str(tmp_path))
+            assert shells.run(str(tmp_path), b"true\n") is None
+            await harness.wait_until_reaped()
+            assert shells.run(str(tmp_path), b"true\n") is None
+            shells.start(str(tmp_path))  # it does not try again
+            assert shells.pids() == set()
+
+    asyncio.run(check())
+
+
 def test_an_attempt_that_another_launcher_reclaimed_does_not_start(tmp_path: Path) -> None:
     async def check() -> None:
         async with shells_in(tmp_path) as harness:
@@ -186,7 +212,7 @@ def test_an_attempt_that_another_launcher_reclaimed_does_not_start(tmp_path: Pat
                     shutil.rmtree(attempt.parent)
                 else:
                     (attempt.parent / ".motoko").write_text("2 5.0 later\n{}\n")
-                handle = harness.begin(attempt, ["bash", "-c", "echo >../ran"], {})
+                handle = await harness.begin(attempt, ["bash", "-c", "echo >../ran"], {})
                 assert await handle.wait() == 111
                 handle.reuse()
             assert not (tmp_path / "ran").exists()
@@ -203,7 +229,7 @@ def test_the_working_directory_tells_which_attempt_a_shell_runs(tmp_path: Path) 
             attempt, other = harness.prepare(), harness.prepare()
             run, token = attempt.parent, token_of(str(attempt))
             go = f"until [ -e {tmp_path}/go ]; do sleep .02; done"
-            handle = harness.begin(attempt, ["bash", "-c", go], {})
+            handle = await harness.begin(attempt, ["bash", "-c", go], {})
             process = identify(handle.pid)
             assert process is not None
             path = str(attempt)

@@ -44,14 +44,19 @@ class ShellHarness:
         (run / ".motoko").write_text(f"1 5.0 token{self.prefix}{self._number}\n{{}}\n")
         return run / f".motoko-token{self.prefix}{self._number}"
 
-    def begin(
+    async def begin(
         self, attempt: Path, words: Sequence[str], variables: Mapping[str, str]
     ) -> ShellAttempt:
-        """Start an attempt."""
+        """Start an attempt in an idle shell, or a new one."""
         command = shell_command(str(attempt), FACTS, words, variables)
         assert command is not None
         handle = self.shells.run(str(self.root), command)
-        assert handle is not None
+        if handle is None:
+            self.shells.start(str(self.root))
+        with anyio.fail_after(60):
+            while handle is None:
+                await anyio.sleep(0.001)
+                handle = self.shells.run(str(self.root), command)
         return handle
 
     async def run(
@@ -59,7 +64,7 @@ class ShellHarness:
     ) -> tuple[int | None, Path]:
         """Run an attempt to its end; return the status and the run directory."""
         attempt = self.prepare()
-        handle = self.begin(attempt, words, variables or {})
+        handle = await self.begin(attempt, words, variables or {})
         status = await handle.wait()
         handle.reuse()
         return status, attempt.parent

@@ -1,9 +1,10 @@
 """Shells that run short attempts one after the other, because the start of a shell costs much.
 
 A shell reads commands from a pipe, one for each attempt, and answers on another pipe with the exit
-status, after the exit record. It serves another attempt only if the last one was short and left no
-process. It exits at the end of its input, so it does not outlive its launcher by more than its
-attempt. While it runs an attempt, the run directory is its working directory.
+status, after the exit record. It gets its first attempt once it has answered, and another one only
+if the last was short and left no process. It exits at the end of its input, so it does not outlive
+its launcher by more than its attempt. While it runs an attempt, the run directory is its working
+directory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import shlex
 import signal
@@ -39,8 +41,11 @@ MAX_SHELLS: Final = 32  # each has two open files
 MAX_COMMAND: Final = 2**14  # bytes, which an empty pipe takes at once
 REPLY_BYTES: Final = 64
 SETUP: Final = (
-    b'exec </dev/null; motoko_home=$PWD; motoko_script=$1; shift $#; . "$motoko_script"\n'
+    b'exec </dev/null; motoko_home=$PWD; motoko_script=$1; shift $#; . "$motoko_script"; '
+    b"command -v motoko_attempt >/dev/null && echo 0\n"
 )
+
+log = logging.getLogger(__name__)
 
 
 def shell_command(
@@ -67,61 +72,52 @@ def shell_command(
 
 
 class AttemptShell:
-    """One shell, a child of this process that leads its own process group."""
+    """One shell, a child of this process that leads its own process group.
 
-    def __init__(self, pid: int, root: str, commands: int, replies: int) -> None:
+    ``on_reply`` gets each exit status, and None when the shell has exited or is of no use.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        root: str,
+        pipes: tuple[int, int],
+        on_reply: Callable[[AttemptShell, int | None], object],
+    ) -> None:
         self.pid = pid
         self.root = root
         self.attempt: ShellAttempt | None = None
-        self._commands = commands
-        self._replies: int | None = replies
-        self._watched = False
+        self.is_open = True
+        self._commands, self._replies = pipes
+        self._on_reply = on_reply
         self._exited = False
         self._lock = threading.Lock()
+        asyncio.get_running_loop().add_reader(self._replies, self._read_reply)
 
     def send(self, command: bytes) -> None:
-        """Let the shell run an attempt; raise OSError if it has exited. For any thread."""
+        """Let the shell execute a line; raise OSError if it has exited. For any thread."""
+        rest = memoryview(command)
         with self._lock:
-            if self._replies is None:
+            if not self.is_open:
                 raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
-            os.write(self._commands, command)
-
-    def watch(self) -> None:
-        """Let the event loop read the replies."""
-        if not self._watched and self._replies is not None:
-            self._watched = True
-            asyncio.get_running_loop().add_reader(self._replies, self._read_reply)
+            while rest:
+                rest = rest[os.write(self._commands, rest) :]
 
     def _read_reply(self) -> None:
-        assert self._replies is not None
         word = os.read(self._replies, REPLY_BYTES).strip()
-        # Without a status the shell has exited or is of no use.
         status = int(word) if word.isdigit() else None
         if status is None:
             self.close()
-        if self.attempt is not None:
-            self.attempt.end(status)
+        self._on_reply(self, status)
 
     def close(self) -> None:
         """Close the pipes: the shell exits after its attempt."""
         with self._lock:
-            if self._replies is None:
-                return
-            if self._watched:
+            if self.is_open:
+                self.is_open = False
                 asyncio.get_running_loop().remove_reader(self._replies)
-            os.close(self._replies)
-            os.close(self._commands)
-            self._replies = None
-
-    def discard(self) -> None:
-        """Close the pipes of a shell that has exited, unless the event loop does it."""
-        if not self._watched:
-            self.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether the shell can run another attempt, as far as known."""
-        return self._replies is not None
+                os.close(self._replies)
+                os.close(self._commands)
 
     def has_exited(self) -> bool:
         """Return whether the shell has exited; reap it then."""
@@ -142,12 +138,11 @@ class ShellAttempt(LocalProcess):
         """Return None: the shell reports the end."""
 
     def _watch(self) -> bool:
-        self._shell.watch()
         return True
 
     def notify(self, on_end: Callable[[int | None], object]) -> bool:
         """Call ``on_end`` with the exit status at the end, None if the shell exited before."""
-        if self.has_ended:  # the event loop watched the shell already
+        if self.has_ended:  # the event loop watches the shell all the time
             asyncio.get_running_loop().call_soon(on_end, self._status)
             return True
         return super().notify(on_end)
@@ -167,9 +162,10 @@ class ShellAttempt(LocalProcess):
         """Return True: processes that the attempt left are children of the launcher by now."""
         return True
 
-    def reuse(self) -> None:
+    def reuse(self) -> bool:
         """Let the shell run another attempt."""
         self._shells.take_back(self._shell)
+        return True
 
     async def stop_remaining(self, grace: float) -> list[int]:
         """Stop the shell, then the other members of its group; return those that do not end."""
@@ -196,33 +192,40 @@ class AttemptShells:
         self._arguments = arguments
         self._environment = environment
         self._runtime = runtime
-        self._idle: defaultdict[str, list[AttemptShell]] = defaultdict(list)
         self._shells: dict[int, AttemptShell] = {}
+        self._idle: defaultdict[str, list[AttemptShell]] = defaultdict(list)
+        self._starting: set[AttemptShell] = set()
+        self._unusable = False
 
     def pids(self) -> set[int]:
         """Return the pids of all shells that have not been reaped."""
         return set(self._shells.copy())
 
     def run(self, root: str, command: bytes) -> ShellAttempt | None:
-        """Let a shell run an attempt; return None if there is none for it. Raise OSError.
+        """Let an idle shell run an attempt; return None if there is none.
 
         ``root``: the directory of the study's run directories.
         """
         try:
             shell = self._idle[root].pop()
         except IndexError:
-            if len(self._shells) >= MAX_SHELLS:
-                return None
-            shell = self._start(root)
-            command = SETUP + command
+            return None
         shell.attempt = attempt = ShellAttempt(shell, self, runtime=self._runtime)
         try:
             shell.send(command)
-        except OSError:
+        except OSError:  # it has exited
             shell.attempt = None
-            shell.discard()
             return None
         return attempt
+
+    def start(self, root: str) -> None:
+        """Start a shell for a study, which is idle once it has replied. Failures do not matter."""
+        if self._unusable or len(self._shells) >= MAX_SHELLS:
+            return
+        with contextlib.suppress(OSError):
+            shell = self._start(root)
+            self._starting.add(shell)
+            shell.send(SETUP)
 
     def _start(self, root: str) -> AttemptShell:
         opened: list[int] = []
@@ -240,8 +243,20 @@ class AttemptShells:
             raise
         os.close(command_input)
         os.close(reply_output)
-        shell = self._shells[pid] = AttemptShell(pid, root, commands, replies)
+        shell = AttemptShell(pid, root, (commands, replies), self._on_reply)
+        self._shells[pid] = shell
         return shell
+
+    def _on_reply(self, shell: AttemptShell, status: int | None) -> None:
+        if shell in self._starting:
+            self._starting.discard(shell)
+            self._unusable = status is None
+            if self._unusable:
+                log.info("no shell runs several attempts: it exits at its start")
+            else:
+                self.take_back(shell)
+        elif shell.attempt is not None:
+            shell.attempt.end(status)
 
     def take_back(self, shell: AttemptShell) -> None:
         """Let a shell whose attempt was short and left nothing run another one."""
@@ -259,11 +274,16 @@ class AttemptShells:
         """Reap the closed shells that have exited."""
         for shell in list(self._shells.values()):
             if not shell.is_open and shell.has_exited():
-                self._shells.pop(shell.pid, None)
+                self._remove(shell)
+
+    def _remove(self, shell: AttemptShell) -> None:
+        if self._shells.get(shell.pid) is shell:  # a new one may have the same pid
+            del self._shells[shell.pid]
 
     async def stop_idle(self, grace: float) -> None:
         """Stop all idle shells."""
-        stopped: list[AttemptShell] = []
+        stopped = list(self._starting)
+        self._starting.clear()
         for shells in list(self._idle.values()):
             with contextlib.suppress(IndexError):
                 while True:  # a thread may take one meanwhile
@@ -279,6 +299,6 @@ class AttemptShells:
             while not shell.has_exited():
                 await anyio.sleep(pause)
                 pause = min(2 * pause, LAST_POLL_SECONDS)
-            self._shells.pop(shell.pid, None)
+            self._remove(shell)
             return True
         return False

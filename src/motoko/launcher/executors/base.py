@@ -59,8 +59,8 @@ class ProcessHandle(Protocol):
     def is_alone(self) -> bool:
         """Return whether its group has no other member, once it has ended."""
 
-    def reuse(self) -> None:
-        """Let the process run another attempt if it can, after one that left no process."""
+    def reuse(self) -> bool:
+        """Let the process run another attempt, after one that left none; return whether it can."""
 
     async def stop_remaining(self, grace: float) -> list[int]:
         """Stop the remaining members of the group; return those that do not end."""

@@ -165,7 +165,7 @@ class LocalExecutor(Executor):
 
     def _is_short(self, attempt: Attempt) -> bool:
         """Return whether the attempt is expected to be short, as the latest of its study."""
-        return self._orphans.adopts and attempt.key.study in self._short_studies
+        return attempt.key.study in self._short_studies
 
     def _watch_soon(self, attempt: Attempt) -> None:
         self._busy.set()
@@ -206,7 +206,8 @@ class LocalExecutor(Executor):
         if simple and handle.is_alone() and self._orphans.has_none(self._pids()):
             del self._handles[attempt.token]
             attempt.process = handle.identity
-            handle.reuse()
+            if self._orphans.adopts and not handle.reuse():
+                self._spawner.shells.start(attempt.paths.runs_root)
             self._short_studies.add(attempt.key.study)
             self._end(attempt, status)
         else:

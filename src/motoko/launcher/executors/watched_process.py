@@ -118,8 +118,9 @@ class LocalProcess:
         self.forget()
         self._on_end(self._status)
 
-    def reuse(self) -> None:
-        """Let the process run another attempt if it can, after one that left no process."""
+    def reuse(self) -> bool:
+        """Let the process run another attempt, after one that left none; return whether it can."""
+        return False
 
     def forget(self) -> None:
         """Stop watching the process, which continues."""
