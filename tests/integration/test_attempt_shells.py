@@ -17,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motoko.core.edits import Cancel
-from motoko.launcher.attempt_paths import token_of
 from motoko.launcher.attempt_processes import (
     SHELL_INPUT,
-    find_by_token,
+    search_wrapper,
     find_process_in,
     is_wrapper_running,
 )
@@ -227,7 +226,7 @@ def test_the_working_directory_tells_which_attempt_a_shell_runs(tmp_path: Path) 
     async def check() -> None:
         async with shells_in(tmp_path / "a") as harness:
             attempt, other = harness.prepare(), harness.prepare()
-            run, token = attempt.parent, token_of(str(attempt))
+            run = attempt.parent
             go = f"until [ -e {tmp_path}/go ]; do sleep .02; done"
             handle = await harness.begin(attempt, ["bash", "-c", go], {})
             process = identify(handle.pid)
@@ -235,10 +234,10 @@ def test_the_working_directory_tells_which_attempt_a_shell_runs(tmp_path: Path) 
             path = str(attempt)
             wait_until(lambda: attempt.exists() and attempt.read_text().endswith("\n"))
             assert is_wrapper_running(process, path)
-            assert find_by_token(token) == process
+            assert search_wrapper(path) == process
             assert find_process_in(str(run)) == process
             assert not is_wrapper_running(process, str(other))
-            assert find_by_token(token_of(str(other))) is None
+            assert search_wrapper(str(other)) is None
             # A copy of the workflow names the same process and token.
             shutil.copytree(tmp_path / "a", tmp_path / "copy")
             assert not is_wrapper_running(process, str(tmp_path / "copy" / "run-1" / attempt.name))
@@ -252,6 +251,9 @@ def test_the_working_directory_tells_which_attempt_a_shell_runs(tmp_path: Path) 
             run.with_name("run-1.attempt-1").rename(run)
             shutil.rmtree(run)
             assert is_wrapper_running(process, path)
+            assert search_wrapper(path) == process
+            assert search_wrapper(str(other)) is None
+            assert search_wrapper(str(tmp_path / "copy" / "run-1" / attempt.name)) is None
             run.mkdir()
             assert is_wrapper_running(process, path)
             (tmp_path / "go").touch()
@@ -372,6 +374,41 @@ def test_another_launcher_adopts_the_attempt_of_a_shell(
         with contextlib.suppress(ProcessLookupError):
             os.kill(first.process.pid, signal.SIGCONT)
     wait_until(lambda: not is_alive(first.process))
+    wait_until(lambda: process_state(shell) == "")
+
+
+def test_what_a_run_leaves_ends_although_its_launcher_is_suspended(place: WorkflowHarness) -> None:
+    """The shell survives the attempt, so the group has a leader."""
+    first = place.start(lease=1.0)
+    # Only its group tells that this process belongs to the run.
+    key, shell = begin(place, f"env -i sleep 1000 >/dev/null 2>&1 & echo $! >left\n{WAIT}")
+    place.wait_for(key, "START")
+    os.kill(first.process.pid, signal.SIGSTOP)
+    try:
+        wait_until_replaceable(place.store)
+        place.start(lease=1.0)
+        wait_until(lambda: f"run {key}: is still running" in place.log())
+        (place.directory / "a" / "go").touch()
+        assert place.wait([key])[0].state == "FINISHED"
+        left = int((place.directory / "a" / "left").read_text())
+        assert process_state(left) in ("", "Z")
+    finally:
+        os.kill(first.process.pid, signal.SIGCONT)
+    wait_until(lambda: process_state(shell) == "")
+
+
+def test_a_run_that_removed_its_directory_is_found_by_a_successor(place: WorkflowHarness) -> None:
+    """Its launcher was killed before it recorded the start."""
+    first = place.start(lease=1.0)
+    launcher = first.process.pid
+    script = f'rm -r "$MOTOKO_RUN_DIR"\nkill -KILL {launcher}\n{WAIT}'
+    key, shell = begin(place, script)
+    wait_until(lambda: not is_alive(first.process))
+    wait_until_replaceable(place.store)
+    place.start(lease=1.0)
+    wait_until(lambda: f"run {key}: is still running" in place.log())
+    (place.directory / "a" / "go").touch()
+    assert place.wait([key])[0].attempt == 1
     wait_until(lambda: process_state(shell) == "")
 
 

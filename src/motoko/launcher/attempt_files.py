@@ -17,7 +17,7 @@ from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher.attempt_outcome import Evidence, Finding, judge
 from motoko.launcher.attempt_paths import EXIT, read_marker
-from motoko.launcher.attempt_processes import find_by_token, is_wrapper_running
+from motoko.launcher.attempt_processes import search_wrapper, is_wrapper_running
 from motoko.launcher.attempt_records import RECLAIMED, exit_record, parse_start, read_start
 from motoko.launcher.run_directory import is_intact, reclaim
 from motoko.runtime import fault_points
@@ -185,7 +185,7 @@ def _reclaim(paths: AttemptPaths, launcher: str, clock: Clock) -> RecoveredAttem
     # A wrapper that starts later finds this record and runs no script. One that stays alive runs
     # its script: its own start record was removed.
     for _ in range(MAX_TRIES):
-        process = find_by_token(paths.token)
+        process = search_wrapper(paths.attempt_path)
         if process is None or not is_wrapper_running(process, paths.attempt_path):
             return RecoveredAttempt(Finding.RECLAIMED)
         clock.sleep(PAUSE)
@@ -197,7 +197,7 @@ def _judge_started(
     paths: AttemptPaths, recorded: ProcessIdentity | None, fault: str | None
 ) -> RecoveredAttempt:
     """Judge an attempt that may have started by its process and its exit record."""
-    process = recorded or read_evidence(paths)[1] or find_by_token(paths.token)
+    process = recorded or read_evidence(paths)[1] or search_wrapper(paths.attempt_path)
     alive = process is not None and is_wrapper_running(process, paths.attempt_path)
     # Read last: a process that is dead has written it by now, or never will.
     status, problem = exit_record(paths)

@@ -81,11 +81,15 @@ def _works_in(pid: int, arguments: list[bytes], attempt: str) -> bool:
         if os.path.samefile(directory, run):
             return True
     # The run directory may have been moved or removed, but not in a copy of the workflow.
+    return _is_in_root(arguments, run) and (
+        _is_removed(directory, run) or marked_token(directory) == token_of(attempt)
+    )
+
+
+def _is_in_root(arguments: list[bytes], run: str) -> bool:
+    """Return whether a run directory is in the directory that a shared shell names."""
     root = os.fsdecode(arguments[3]) if len(arguments) > 3 else ""
-    if not _is_same(root, os.path.dirname(run)):
-        return False
-    removed = _name_of_removed(directory) == os.path.basename(run)
-    return removed or marked_token(directory) == token_of(attempt)
+    return _is_same(root, os.path.dirname(run))
 
 
 def _is_same(path: str, other: str) -> bool:
@@ -97,21 +101,28 @@ def _is_same(path: str, other: str) -> bool:
         return not os.path.exists(path)
 
 
-def _name_of_removed(link: str) -> str:
-    """Return the name of a working directory that was removed, else an empty text."""
+def _is_removed(link: str, run: str) -> bool:
+    """Return whether a working directory was removed and had the name of a run directory."""
     try:
         name = os.path.basename(os.readlink(link))
     except OSError:
-        return ""
-    return name.removesuffix(REMOVED) if name.endswith(REMOVED) else ""
+        return False
+    return name == os.path.basename(run) + REMOVED
 
 
-def find_by_token(token: str) -> ProcessIdentity | None:
-    """Return the wrapper of an attempt, by its arguments or its working directory."""
+def search_wrapper(attempt: str) -> ProcessIdentity | None:
+    """Return the wrapper of an attempt by the token in its arguments or its working directory.
+
+    If the run directory was removed, its name identifies it.
+    """
+    token, run = token_of(attempt), run_directory_of(attempt)
     for name in filter(str.isdigit, os.listdir(PROC) if (PROC / "self/cmdline").exists() else ()):
-        arguments = _arguments(name)
-        if token_of(_attempt_of(arguments)) == token or (
-            _is_shared(arguments) and marked_token(f"{PROC}/{name}/cwd") == token
+        arguments, directory = _arguments(name), f"{PROC}/{name}/cwd"
+        if token_of(_attempt_of(arguments)) == token:
+            return identify(int(name))
+        if _is_shared(arguments) and (
+            marked_token(directory) == token
+            or (_is_in_root(arguments, run) and _is_removed(directory, run))
         ):
             return identify(int(name))
     return None

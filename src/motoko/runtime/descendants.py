@@ -50,13 +50,20 @@ def adopted_children(known: Collection[int]) -> list[int]:
 
     Children of other living threads are not listed; orphans belong to the main thread.
     """
-    pid = os.getpid()
+    return [child for child in _children(os.getpid()) if child not in known]
+
+
+def has_children(pid: int) -> bool:
+    """Return whether the main thread of a process has children, as far as known."""
+    return bool(_children(pid))
+
+
+def _children(pid: int) -> list[int]:
     try:
-        with open(f"/proc/self/task/{pid}/children", "rb", buffering=0) as file:
-            content = file.readall()
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return list(map(int, file.readall().split()))
     except OSError:
         return []
-    return [child for child in map(int, content.split()) if child not in known]
 
 
 def processes_of_attempt(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.launcher.attempt_processes import is_wrapper_running, runs_several_attempts
+from motoko.runtime.descendants import has_children
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import group_members, identify, signal_group
 
@@ -163,7 +164,7 @@ class LocalProcess:
 async def clear_group(
     group: int, grace: float, processes: Processes = SYSTEM.processes
 ) -> list[int]:
-    """Stop the members of a process group whose leader has ended: TERM, then KILL.
+    """Stop the members of a group whose leader has ended, or waits: TERM, then KILL.
 
     Return those that do not end, such as processes of another user.
     """
@@ -194,8 +195,14 @@ def _group_exists(group: int, processes: Processes) -> bool:
 
 
 def _members(group: int) -> list[int]:
-    # A process with the leader's number is a new one: then the group no longer exists.
-    return [] if identify(group) is not None else group_members(group)
+    if identify(group) is None:
+        return group_members(group)
+    # A shell of several attempts waits for the next one as long as its launcher is suspended. Any
+    # other process with the leader's number is a new one: then the group no longer exists.
+    if not runs_several_attempts(group):
+        return []
+    members = [member for member in group_members(group) if member != group]
+    return [] if has_children(group) else members  # they belong to its present attempt
 
 
 def _signal_group(group: int, number: int, processes: Processes) -> bool:
