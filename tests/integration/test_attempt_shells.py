@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,16 +21,19 @@ from hypothesis import strategies as st
 from motoko.core.edits import Cancel
 from motoko.launcher.attempt_processes import (
     SHELL_INPUT,
-    search_wrapper,
     find_process_in,
     is_wrapper_running,
+    search_wrapper,
 )
 from motoko.launcher.control import suspend_runs
 from motoko.launcher.executors.attempt_shells import (
     MAX_COMMAND,
+    MAX_SHELLS,
+    RESERVED_FILES,
     SETUP,
     AttemptShells,
     shell_command,
+    shell_limit,
 )
 from motoko.launcher.executors.local_process import WRAPPER
 from motoko.runtime.processes import identify, is_alive, process_state
@@ -138,6 +143,33 @@ def test_an_idle_shell_survives_signals(tmp_path: Path, shell: Sequence[str]) ->
                 assert (await harness.run(["bash", "-c", "exit 3"]))[0] == 3
                 (pid,) = harness.shells.pids()
                 os.kill(pid, number)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=["sh", "bash"])
+@pytest.mark.parametrize("text", ["0", "\n0\n", "x" * 5000, "\n.motoko-other 0\n"])
+def test_what_a_command_writes_to_the_pipe_of_its_shell_is_no_status(
+    tmp_path: Path, shell: Sequence[str], text: str
+) -> None:
+    # The shell has moved its output, the first pipe that is open for writing.
+    script = """
+    for f in /proc/$PPID/fd/*; do
+        if [ -p $f ] && grep -q '^flags:.*1$' /proc/$PPID/fdinfo/${f##*/}; then
+            printf %s "$0" >$f && echo written
+            break
+        fi
+    done
+    exit 3
+    """
+
+    async def check() -> None:
+        async with shells_in(tmp_path, shell) as harness:
+            for _ in range(2):
+                status, run = await harness.run(["bash", "-c", script, text])
+                assert (status, (run / "stdout").read_text()) == (3, "written\n")
+                assert (await harness.run(["bash", "-c", "exit 4"]))[0] == 4
+            assert len(harness.shells.pids()) == 1
 
     asyncio.run(check())
 
@@ -266,6 +298,53 @@ def test_the_working_directory_tells_which_attempt_a_shell_runs(tmp_path: Path) 
     asyncio.run(check())
 
 
+def test_shells_that_are_not_used_exit_although_others_are_used(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with shells_in(tmp_path) as harness:
+            idle = await harness.begin(harness.prepare(), ["bash", "-c", "true"], {})
+            assert idle.pid in harness.shells.pids()
+            used = await harness.begin(harness.prepare(), ["bash", "-c", "true"], {})
+            assert await idle.wait() == await used.wait() == 0
+            idle.reuse()
+            used.reuse()  # the last to become idle is the first that runs another attempt
+            await harness.shells.stop_idle(5.0, unused=True)
+            assert harness.shells.pids() == {idle.pid, used.pid}
+            await harness.run(["bash", "-c", "true"])
+            await harness.shells.stop_idle(5.0, unused=True)
+            assert harness.shells.pids() == {used.pid}
+            await harness.shells.stop_idle(5.0, unused=True)
+            assert harness.shells.pids() == set()
+
+    asyncio.run(check())
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_shells_leave_the_files_that_other_runs_need(limit: int, slots: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+        shells = shell_limit(slots)
+    assert 0 <= shells <= MAX_SHELLS
+    assert shells == 0 or RESERVED_FILES + slots + 2 * shells <= limit
+    assert shells > 0 or RESERVED_FILES + slots + 2 > limit
+
+
+def test_without_a_file_for_a_pipe_an_attempt_gets_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def check() -> None:
+        async with shells_in(tmp_path) as harness:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pipe", fail)
+                harness.shells.start(str(tmp_path))
+            assert harness.shells.run(str(harness.prepare()), b"true\n") is None
+            assert harness.shells.pids() == set()
+
+    asyncio.run(check())
+
+
 # -- in a launcher ----------------------------------------------------------------------------
 
 # Runs are quick until a shell of several attempts runs one: that does what the file ``do`` says.
@@ -334,10 +413,11 @@ def test_a_shell_that_is_killed_while_it_is_idle_loses_nothing(tmp_path: Path) -
                 wait_until(lambda: process_state(shell) == "Z")  # noqa: B023
                 if noticed:
                     await harness.wait_until_reaped()
-                words = shell_command(str(harness.prepare()), FACTS, ["bash", "-c", "true"], {})
+                attempt = str(harness.prepare())
+                words = shell_command(attempt, FACTS, ["bash", "-c", "true"], {})
                 assert words is not None
                 # Such an attempt gets a process of its own.
-                assert harness.shells.run(str(tmp_path), words) is None
+                assert harness.shells.run(attempt, words) is None
                 await harness.wait_until_reaped()
 
     asyncio.run(check())

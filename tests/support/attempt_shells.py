@@ -50,13 +50,13 @@ class ShellHarness:
         """Start an attempt in an idle shell, or a new one."""
         command = shell_command(str(attempt), FACTS, words, variables)
         assert command is not None
-        handle = self.shells.run(str(self.root), command)
+        handle = self.shells.run(str(attempt), command)
         if handle is None:
             self.shells.start(str(self.root))
         with anyio.fail_after(60):
             while handle is None:
                 await anyio.sleep(0.001)
-                handle = self.shells.run(str(self.root), command)
+                handle = self.shells.run(str(attempt), command)
         return handle
 
     async def run(

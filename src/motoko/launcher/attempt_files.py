@@ -17,7 +17,7 @@ from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher.attempt_outcome import Evidence, Finding, judge
 from motoko.launcher.attempt_paths import EXIT, read_marker
-from motoko.launcher.attempt_processes import search_wrapper, is_wrapper_running
+from motoko.launcher.attempt_processes import is_wrapper_running, search_wrapper
 from motoko.launcher.attempt_records import RECLAIMED, exit_record, parse_start, read_start
 from motoko.launcher.run_directory import is_intact, reclaim
 from motoko.runtime import fault_points

@@ -17,6 +17,7 @@ from motoko.errors import LauncherError, suggestion
 from motoko.launcher.attempts import PendingUpdates, SlotPool
 from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.config_reload import ConfigReloader
+from motoko.launcher.executors.attempt_shells import RESERVED_FILES
 from motoko.launcher.executors.base import ExecutorSet
 from motoko.launcher.executors.batch.executor import BatchExecutor
 from motoko.launcher.executors.batch.queue_client import QueueClient
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import CommandRunner, Runtime
 
 MAX_AHEAD: Final = 64  # short runs to claim ahead
-RESERVED_FILES: Final = 40  # open files of a launcher, besides one for each run
 
 SCHEDULERS: Final[Mapping[str, type[Scheduler]]] = MappingProxyType({SLURM: SlurmScheduler})
 

@@ -1,10 +1,10 @@
 """Shells that run short attempts one after the other, because the start of a shell costs much.
 
-A shell reads commands from a pipe, one for each attempt, and answers on another pipe with the exit
-status, after the exit record. It gets its first attempt once it has answered, and another one only
-if the last was short and left no process. It exits at the end of its input, so it does not outlive
-its launcher by more than its attempt. While it runs an attempt, the run directory is its working
-directory.
+A shell reads commands from a pipe, one for each attempt, and answers on another pipe with the name
+of the attempt and its exit status, after the exit record. It gets its first attempt once it has
+answered, and another one only if the last was short and left no process. It exits at the end of its
+input, so it does not outlive its launcher by more than its attempt. While it runs an attempt, the
+run directory is its working directory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import shlex
 import signal
 import threading
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from motoko.launcher.attempt_paths import run_directory_of
 from motoko.launcher.executors.watched_process import (
     FIRST_POLL_SECONDS,
     KILL_SECONDS,
@@ -37,12 +39,16 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Runtime
     from motoko.runtime.spawning import SessionSpawner
 
-MAX_SHELLS: Final = 32  # each has two open files
+MAX_SHELLS: Final = 32
+SHELL_FILES: Final = 2  # open files of the launcher for each shell
+RESERVED_FILES: Final = 40  # open files of a launcher, besides one for each run and its shells
 MAX_COMMAND: Final = 2**14  # bytes, which an empty pipe takes at once
-REPLY_BYTES: Final = 64
+READ_BYTES: Final = 4096
+MAX_REPLY: Final = 512  # bytes
+READY: Final = "ready"
 SETUP: Final = (
     b'exec </dev/null; motoko_home=$PWD; motoko_script=$1; shift $#; . "$motoko_script"; '
-    b"command -v motoko_attempt >/dev/null && echo 0\n"
+    b"command -v motoko_attempt >/dev/null && echo ready 0\n"
 )
 
 log = logging.getLogger(__name__)
@@ -65,16 +71,25 @@ def shell_command(
         # A part of the line, from a launcher that was killed, is a syntax error.
         f"{{ motoko_command() {{ {''.join(assignments)}{shlex.join(words)}; }}; "
         f"motoko_attempt {shlex.join([attempt, *facts])}; "
-        'cd "$motoko_home" || cd /; echo "$motoko_status"; }\n'
+        # The name of the attempt: a process of another one may write to the pipe as well.
+        'cd "$motoko_home" || cd /; printf "\\n%s %s\\n" "$motoko_outbox" "$motoko_status"; }\n'
     )
     line = os.fsencode(text)
     return line if len(line) <= MAX_COMMAND and b"\0" not in line else None
 
 
+def shell_limit(slots: int) -> int:
+    """Return the number of shells whose files a launcher of so many slots may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MAX_SHELLS
+    return max(0, min(MAX_SHELLS, (limit - RESERVED_FILES - slots) // SHELL_FILES))
+
+
 class AttemptShell:
     """One shell, a child of this process that leads its own process group.
 
-    ``on_reply`` gets each exit status, and None when the shell has exited or is of no use.
+    ``on_reply`` gets the name of an attempt and its exit status, None when the shell has exited.
     """
 
     def __init__(
@@ -82,14 +97,16 @@ class AttemptShell:
         pid: int,
         root: str,
         pipes: tuple[int, int],
-        on_reply: Callable[[AttemptShell, int | None], object],
+        on_reply: Callable[[AttemptShell, str, int | None], object],
     ) -> None:
         self.pid = pid
         self.root = root
         self.attempt: ShellAttempt | None = None
         self.is_open = True
+        self.is_unused = False  # since the last look at the idle shells
         self._commands, self._replies = pipes
         self._on_reply = on_reply
+        self._unread = b""
         self._exited = False
         self._lock = threading.Lock()
         asyncio.get_running_loop().add_reader(self._replies, self._read_reply)
@@ -104,11 +121,16 @@ class AttemptShell:
                 rest = rest[os.write(self._commands, rest) :]
 
     def _read_reply(self) -> None:
-        word = os.read(self._replies, REPLY_BYTES).strip()
-        status = int(word) if word.isdigit() else None
-        if status is None:
+        data = os.read(self._replies, READ_BYTES)
+        *lines, rest = (self._unread + data).split(b"\n")
+        self._unread = rest[-MAX_REPLY:]
+        for line in lines:
+            name, _, word = line.partition(b" ")
+            if word.isdigit():
+                self._on_reply(self, os.fsdecode(name), int(word[:3]))
+        if not data:
             self.close()
-        self._on_reply(self, status)
+            self._on_reply(self, "", None)
 
     def close(self) -> None:
         """Close the pipes: the shell exits after its attempt."""
@@ -129,8 +151,11 @@ class AttemptShell:
 class ShellAttempt(LocalProcess):
     """An attempt in a shell that may run others before and after it."""
 
-    def __init__(self, shell: AttemptShell, shells: AttemptShells, *, runtime: Runtime) -> None:
+    def __init__(
+        self, path: str, shell: AttemptShell, shells: AttemptShells, *, runtime: Runtime
+    ) -> None:
         super().__init__(shell.pid, runtime=runtime)
+        self.name = os.path.basename(path)
         self._shell = shell
         self._shells = shells
 
@@ -192,6 +217,7 @@ class AttemptShells:
         self._arguments = arguments
         self._environment = environment
         self._runtime = runtime
+        self.limit = MAX_SHELLS
         self._shells: dict[int, AttemptShell] = {}
         self._idle: defaultdict[str, list[AttemptShell]] = defaultdict(list)
         self._starting: set[AttemptShell] = set()
@@ -201,16 +227,13 @@ class AttemptShells:
         """Return the pids of all shells that have not been reaped."""
         return set(self._shells.copy())
 
-    def run(self, root: str, command: bytes) -> ShellAttempt | None:
-        """Let an idle shell run an attempt; return None if there is none.
-
-        ``root``: the directory of the study's run directories.
-        """
+    def run(self, path: str, command: bytes) -> ShellAttempt | None:
+        """Let an idle shell of its study run the attempt with this path; return None without one."""
         try:
-            shell = self._idle[root].pop()
+            shell = self._idle[os.path.dirname(run_directory_of(path))].pop()
         except IndexError:
             return None
-        shell.attempt = attempt = ShellAttempt(shell, self, runtime=self._runtime)
+        shell.attempt = attempt = ShellAttempt(path, shell, self, runtime=self._runtime)
         try:
             shell.send(command)
         except OSError:  # it has exited
@@ -219,8 +242,13 @@ class AttemptShells:
         return attempt
 
     def start(self, root: str) -> None:
-        """Start a shell for a study, which is idle once it has replied. Failures do not matter."""
-        if self._unusable or len(self._shells) >= MAX_SHELLS:
+        """Start a shell for a study if none is idle. It becomes idle once it has replied.
+
+        ``root``: the directory of the study's run directories. Without a shell, attempts have
+        processes of their own.
+        """
+        enough = self._starting or self._idle[root] or len(self._shells) >= self.limit
+        if self._unusable or enough:
             return
         with contextlib.suppress(OSError):
             shell = self._start(root)
@@ -247,20 +275,21 @@ class AttemptShells:
         self._shells[pid] = shell
         return shell
 
-    def _on_reply(self, shell: AttemptShell, status: int | None) -> None:
+    def _on_reply(self, shell: AttemptShell, name: str, status: int | None) -> None:
         if shell in self._starting:
             self._starting.discard(shell)
-            self._unusable = status is None
+            self._unusable = name != READY
             if self._unusable:
                 log.info("no shell runs several attempts: it exits at its start")
             else:
                 self.take_back(shell)
-        elif shell.attempt is not None:
+        elif shell.attempt is not None and (status is None or name == shell.attempt.name):
             shell.attempt.end(status)
 
     def take_back(self, shell: AttemptShell) -> None:
         """Let a shell whose attempt was short and left nothing run another one."""
         if shell.is_open:
+            shell.is_unused = False
             self._idle[shell.root].append(shell)
 
     async def stop(self, shell: AttemptShell, grace: float) -> None:
@@ -280,14 +309,20 @@ class AttemptShells:
         if self._shells.get(shell.pid) is shell:  # a new one may have the same pid
             del self._shells[shell.pid]
 
-    async def stop_idle(self, grace: float) -> None:
-        """Stop all idle shells."""
-        stopped = list(self._starting)
-        self._starting.clear()
+    async def stop_idle(self, grace: float, *, unused: bool = False) -> None:
+        """Stop all idle shells; ``unused``: those that have been idle since the previous call."""
+        stopped: list[AttemptShell] = []
+        if not unused:
+            stopped += self._starting
+            self._starting.clear()
         for shells in list(self._idle.values()):
-            with contextlib.suppress(IndexError):
-                while True:  # a thread may take one meanwhile
-                    stopped.append(shells.pop())
+            for shell in shells.copy():
+                if unused and not shell.is_unused:
+                    shell.is_unused = True
+                    continue
+                with contextlib.suppress(ValueError):  # a thread has taken it meanwhile
+                    shells.remove(shell)
+                    stopped.append(shell)
         for shell in stopped:
             shell.close()
         for shell in stopped:

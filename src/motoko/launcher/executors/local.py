@@ -20,6 +20,7 @@ from motoko.launcher.attempt_outcome import AttemptOutcome, Finding
 from motoko.launcher.attempt_paths import START
 from motoko.launcher.attempt_records import exit_record, exit_time, start_time
 from motoko.launcher.attempts import recorded_start_time
+from motoko.launcher.executors.attempt_shells import shell_limit
 from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.callback_guard import CallbackGuard
 from motoko.launcher.executors.early_exits import EarlyExits
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from motoko.config import QueueLimits
     from motoko.launcher.attempt_files import RecoveredAttempt
     from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
     from motoko.launcher.executors.base import ProcessHandle
@@ -91,8 +93,14 @@ class LocalExecutor(Executor):
     def start(self, tasks: TaskGroup) -> None:
         """Start the executor's tasks."""
         self._tasks = tasks
+        self._spawner.shells.limit = shell_limit(self.pool.slots)
         tasks.start_soon(self._guard_callbacks)
         tasks.start_soon(self._poll_outboxes)
+
+    def set_limits(self, slots: int, limits: QueueLimits) -> None:
+        """Apply changed limits."""
+        self._spawner.shells.limit = shell_limit(slots)
+        super().set_limits(slots, limits)
 
     # -- starting --------------------------------------------------------------------------
 
@@ -255,8 +263,9 @@ class LocalExecutor(Executor):
                     self._updates.wake()
             self._orphans.reap(self._pids())
             self._spawner.shells.reap()
-            if not self.pool.running():
-                await self._spawner.shells.stop_idle(self._grace)
+            # A study whose runs have ended needs none, however long those of others take.
+            unused = bool(self.pool.running())
+            await self._spawner.shells.stop_idle(self._grace, unused=unused)
             if not self.pool.running():
                 self._busy = anyio.Event()
                 await self._busy.wait()

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from motoko.launcher.attempt_paths import run_directory_of
 from motoko.launcher.attempt_processes import SHELL_INPUT
 from motoko.launcher.executors.attempt_shells import AttemptShells, shell_command
 from motoko.launcher.executors.watched_process import LocalProcess
@@ -63,8 +62,7 @@ class ProcessSpawner:
         """
         facts, words, passed = self._known_facts(), [*self._prefix, *script], passable(variables)
         command = shell_command(attempt, facts, words, passed) if short and facts else None
-        root = os.path.dirname(run_directory_of(attempt))
-        process = None if command is None else self.shells.run(root, command)
+        process = None if command is None else self.shells.run(attempt, command)
         if process is not None:
             return process
         arguments = [SHELL, WRAPPER, attempt, *facts, *words]
