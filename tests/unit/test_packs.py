@@ -473,6 +473,40 @@ def wrapper(root: Path, outbox: Path, first: str) -> Iterator[None]:
         yield
 
 
+def test_the_contents_of_a_former_pack_are_read_once(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise runs in the range of a large pack take minutes to pack."""
+    root = root_of(store)
+    pack_runs(store, "a", [1, 4])
+    former, opened = packs.FormerPacks(str(root)), list[packs.Pack]()
+    open_former = packs.open_pack
+
+    def open_pack_and_count(top: str, pack: packs.Pack) -> Any:
+        opened.append(pack)
+        return open_former(top, pack)
+
+    monkeypatch.setattr(packs, "open_pack", open_pack_and_count)
+    for run_id in (2, 3):
+        assert not former.hold(run_listing.list_directory(str(root), f"run-{run_id}"))
+    assert opened == list_packs(root)
+
+
+def test_a_change_of_keep_applies_to_directories_that_stayed(store: WorkflowStore) -> None:
+    root, keep = root_of(store), ["packed"]
+    os.mkfifo(root / "run-2" / "pipe")
+    keeper = DirectoryKeeper(store, lambda: (keep[0], ["a"], True))
+    asyncio.run(keeper.finish())
+    assert list(loose_runs(root)) == [2]
+    assert "run a.2 stays: pipe is no file" in keeper.stayed["a"]
+    (root / "run-2" / "pipe").unlink()
+    asyncio.run(keeper.finish())
+    assert list(loose_runs(root)) == [2]
+    keep[0] = "failed"
+    asyncio.run(keeper.finish())
+    assert list(loose_runs(root)) == []
+
+
 def test_a_file_that_grows_while_it_is_read_leaves_its_run_out(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ class DirectoryKeeper:
         self._store = store
         self._situation = situation
         self._ended: dict[RunKey, None] = {}  # in the order of their ends
+        self._keep = KEEP_ALL
         self._searched: set[str] = set()
         self.stayed: dict[str, str] = {}  # by study, a directory left in the last step, and why
         self._wake = asyncio.Event()
@@ -98,6 +99,9 @@ class DirectoryKeeper:
     async def _step_if_due(self, limit: int) -> bool:
         """Return whether another step may be due."""
         keep, studies, idle = self._situation()
+        if keep != self._keep:  # it may apply to directories that stayed
+            self._keep = keep
+            self._searched.clear()
         return self.is_due(keep, studies, idle=idle) and await run_in_thread(
             partial(self.step, keep, studies, limit, helper=not idle)
         )
@@ -154,6 +158,12 @@ class DirectoryKeeper:
             self.stayed[study] = f"directories of runs of {study} stay: {problem}"
             log.warning("%s", self.stayed[study])
             return
-        for run_id, reason in result.left.items():
-            self.stayed[study] = f"the directory of run {study}.{run_id} stays: {reason}"
-            log.info("%s", self.stayed[study])
+        reasons = [
+            f"the directory of run {study}.{run_id} stays: {reason}"
+            for run_id, reason in result.left.items()
+        ]
+        for reason in reasons:
+            log.info("%s", reason)
+        if reasons:
+            others = f"; those of {len(reasons) - 1} other runs stay, too"
+            self.stayed[study] = reasons[0] + (others if len(reasons) > 1 else "")

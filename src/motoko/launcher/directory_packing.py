@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from motoko.launcher.attempt_paths import attempts_among, read_marker
 from motoko.launcher.attempt_processes import find_wrapper
 from motoko.runtime.pack_joining import MAX_RUNS, MAX_WEIGHT
-from motoko.runtime.packs import find_packs, is_packed, remove_directory, write_pack
+from motoko.runtime.packs import FormerPacks, remove_directory, write_pack
 from motoko.runtime.run_listing import Listing, UnpackableError, list_directory
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _listings(
 
     ``access``: that this process needs to their files.
     """
+    former = FormerPacks(root)
     for run in runs:
         for name in run.names:
             path = f"{root}/{name}"
@@ -78,7 +79,7 @@ def _listings(
                 left[run.id] = str(problem)
                 continue
             marker = read_marker(path)
-            if not _is_own(run, marker) and not _is_rest(root, listing):
+            if not _is_own(run, marker) and not _is_rest(former, listing):
                 left[run.id] = f"{path} does not belong to an attempt of the run"
             elif not _has_exited(run, marker) and find_wrapper(
                 attempts_among(path, (one.name for one in listing.entries))
@@ -100,9 +101,9 @@ def _denied(root: str, listing: Listing, access: int) -> str | None:
     return None
 
 
-def _is_rest(root: str, listing: Listing) -> bool:
+def _is_rest(former: FormerPacks, listing: Listing) -> bool:
     """Return whether a directory without a marker may be what an interrupted removal left."""
-    return len(listing.entries) == 1 or is_packed(root, listing)
+    return len(listing.entries) == 1 or former.hold(listing)
 
 
 def _is_own(run: EndedRun, marker: tuple[int, str] | None) -> bool:
@@ -129,13 +130,8 @@ def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
 
 def _pack(root: str, group: list[Listing], left: dict[int, str]) -> None:
     """Write a pack and remove its directories; only remove what a pack holds already."""
-    ids = [listing.run_id for listing in group]
-    packs = find_packs(root, min(ids), max(ids))
-    new = [
-        listing
-        for listing in group
-        if not (any(p.may_hold(listing.run_id) for p in packs) and is_packed(root, listing))
-    ]
+    former = FormerPacks(root)
+    new = [listing for listing in group if not former.hold(listing)]
     packed = {listing.name for listing in write_pack(root, new)}
     written = {listing.name for listing in new}
     for listing in group:

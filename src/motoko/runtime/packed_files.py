@@ -129,6 +129,8 @@ def open_file(directory: Path, name: str | Path) -> BinaryIO:
     file in a pack is read into memory. Links are followed there inside of the run directory.
     """
     inner = os.path.relpath(directory / name, directory)
+    if inner.partition("/")[0] == ".." and os.path.isabs(name):  # another path of the workflow?
+        inner = os.path.relpath(os.path.realpath(name), os.path.realpath(directory))
     if inner.partition("/")[0] == "..":
         problem = f"it is not in {directory}"
         raise OSError(errno.EINVAL, problem, str(directory / name))

@@ -231,14 +231,28 @@ def _remove_content(directory: int, listing: Listing, *, marker_first: bool) -> 
         fault_points.point("packs.removing")
 
 
-def is_packed(root: str, listing: Listing) -> bool:
-    """Return whether a pack holds everything in a directory: then its removal was interrupted."""
-    for pack in find_packs(root, listing.run_id):
-        with contextlib.suppress(OSError, zipfile.BadZipFile), open_pack(root, pack) as archive:
-            held = {info.filename: info for info in archive.infolist()}
+class FormerPacks:
+    """The packs so far, the latest first. Their tables of contents are read once."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._packs = list_packs(root)
+        self._members: dict[Pack, Mapping[str, zipfile.ZipInfo]] = {}
+
+    def hold(self, listing: Listing) -> bool:
+        """Return whether one holds everything in a directory: its removal was interrupted."""
+        for pack in self._packs:
+            held = self._members_of(pack) if pack.may_hold(listing.run_id) else {}
             if f"{listing.name}/" in held:  # the latest version
-                return all(_is_held(root, listing, entry, held) for entry in listing.entries)
-    return False
+                return all(_is_held(self._root, listing, entry, held) for entry in listing.entries)
+        return False
+
+    def _members_of(self, pack: Pack) -> Mapping[str, zipfile.ZipInfo]:
+        if pack not in self._members:
+            self._members[pack] = {}
+            with contextlib.suppress(OSError, *DAMAGED), open_pack(self._root, pack) as archive:
+                self._members[pack] = {info.filename: info for info in archive.infolist()}
+        return self._members[pack]
 
 
 def _is_held(

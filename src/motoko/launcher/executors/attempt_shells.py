@@ -228,7 +228,7 @@ class AttemptShells:
         return set(self._shells.copy())
 
     def run(self, path: str, command: bytes) -> ShellAttempt | None:
-        """Let an idle shell of its study run the attempt with this path; return None without one."""
+        """Let an idle shell of its study run the attempt with this path; None without a shell."""
         try:
             shell = self._idle[os.path.dirname(run_directory_of(path))].pop()
         except IndexError:

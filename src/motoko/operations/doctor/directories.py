@@ -30,7 +30,8 @@ class DirectoryFacts:
     """The directories of a study that ``keep`` wants to be packed or removed.
 
     ``due``: the number of runs for which that is possible. ``left``: why those of others stay, by
-    run. ``problem``: why all stay, "" if they need not.
+    run. ``problem``: why all stay, "" if they need not. ``others``: the number of further runs with
+    directories.
     """
 
     study: str
@@ -38,6 +39,7 @@ class DirectoryFacts:
     due: int = 0
     left: Mapping[int, str] = field(default_factory=dict)
     problem: str = ""
+    others: int = 0
 
 
 def examine_directories(patient: Patient) -> list[Finding]:
@@ -62,14 +64,16 @@ def read(store: WorkflowStore, study: str, keep: str) -> DirectoryFacts:
     """Examine the directories of the first MOST runs of a study that have any."""
     root = store.runs_root(study)
     apply = pack_runs if keep == KEEP_PACKED else remove_finished
+    loose = loose_runs(root)
     try:
-        found = apply(store, study, set(islice(loose_runs(root), MOST)), dry_run=True)
+        found = apply(store, study, set(islice(loose, MOST)), dry_run=True)
     except OSError as error:
         return DirectoryFacts(study, keep, problem=f"{error.filename}: {error.strerror}")
     left = {run_id: reason for run_id, reason in found.left.items() if reason != NOT_ENDED}
     holder = long_lock_holder(root) if keep == KEEP_PACKED and found.packed else None
     problem = "" if holder is None else f"wait for the holder of the packs, {holder}"
-    return DirectoryFacts(study, keep, len(found.packed), left, problem)
+    others = max(0, len(loose) - MOST)
+    return DirectoryFacts(study, keep, len(found.packed), left, problem, others)
 
 
 def judge(facts: DirectoryFacts) -> list[Finding]:
@@ -87,6 +91,7 @@ def judge(facts: DirectoryFacts) -> list[Finding]:
         runs = "1 run" if len(names) == 1 else f"{len(names)} runs"
         message = f"those of {runs} cannot be {done}: {join_names(names)}"
         findings.append(warning("directories-stay", subject, message, step))
+    others = f", and {facts.others} others, not examined" if facts.others else ""
     return findings or [
-        ok("directories", subject, f"runs with directories to be {done}: {facts.due}")
+        ok("directories", subject, f"runs with directories to be {done}: {facts.due}{others}")
     ]
