@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 
 from motoko.errors import MotokoError
 from motoko.runtime import processes
+from motoko.runtime.descendants import adopted_children
 from motoko.runtime.processes import (
     Liveness,
     ProcessIdentity,
@@ -260,3 +262,24 @@ def test_the_error_without_proc_and_ps_suggests_a_solution(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MotokoError, match="cannot find processes"):
         identify(os.getpid())
+
+
+def test_a_helper_is_no_orphan_after_the_thread_that_started_it_has_ended() -> None:
+    """It then is a child of the main thread, as orphans are."""
+    own: list[Child] = []
+
+    def start() -> None:
+        own.append(subprocess.Popen(["sleep", "60"], text=True))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    foreign = subprocess.Popen(["sleep", "60"], text=True, start_new_session=True)
+    try:
+        assert foreign.pid in adopted_children(())
+        assert foreign.pid not in adopted_children({foreign.pid})
+        assert own[0].pid not in adopted_children(())
+    finally:
+        for child in (*own, foreign):
+            child.kill()
+            child.wait()

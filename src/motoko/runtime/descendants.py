@@ -46,11 +46,20 @@ def _prctl(option: int, argument: object) -> bool:
 
 
 def adopted_children(known: Collection[int]) -> list[int]:
-    """Return the children of this process that are not ``known``, adopted ones included.
+    """Return the children of this process that are not ``known`` and left its session.
 
-    Children of other living threads are not listed; orphans belong to the main thread.
+    A helper that this process started stays in its session. An orphan of an attempt cannot be
+    there. Children of other living threads are not listed; orphans belong to the main thread.
     """
-    return [child for child in _children(os.getpid()) if child not in known]
+    unknown = [child for child in _children(os.getpid()) if child not in known]
+    return [child for child in unknown if _session(child) != os.getsid(0)]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:  # it has exited
+        return None
 
 
 def has_children(pid: int) -> bool:
