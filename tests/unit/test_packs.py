@@ -479,17 +479,21 @@ def test_the_contents_of_a_former_pack_are_read_once(
     """Otherwise runs in the range of a large pack take minutes to pack."""
     root = root_of(store)
     pack_runs(store, "a", [1, 4])
+    (root / "run-4").mkdir()  # as if its removal was interrupted
     former, opened = packs.FormerPacks(str(root)), list[packs.Pack]()
-    open_former = packs.open_pack
+    open_file = packs._open_file
 
-    def open_pack_and_count(top: str, pack: packs.Pack) -> Any:
+    def open_and_count(top: str, pack: packs.Pack) -> Any:
         opened.append(pack)
-        return open_former(top, pack)
+        return open_file(top, pack)
 
-    monkeypatch.setattr(packs, "open_pack", open_pack_and_count)
+    monkeypatch.setattr(packs, "_open_file", open_and_count)
     for run_id in (2, 3):
         assert not former.hold(run_listing.list_directory(str(root), f"run-{run_id}"))
     assert opened == list_packs(root)
+    for _ in range(2):
+        assert former.hold(run_listing.list_directory(str(root), "run-4"))
+    assert opened == 2 * list_packs(root)
 
 
 def test_a_change_of_keep_applies_to_directories_that_stayed(store: WorkflowStore) -> None:

@@ -53,6 +53,8 @@ class Load:
 def number_taken_over(new: Load, former: Iterable[Load]) -> int:
     """Return how many of the former packs, the latest first, a new one takes over."""
     number = 0
+    if len(new.names) >= MAX_RUNS:
+        return number  # the others need not be read
     for load in former:
         if load.weight > max(SMALL, 2 * new.weight) or not new.fits(load):
             break
