@@ -14,7 +14,7 @@ import pytest
 from motoko.core.changes import SetVariable
 from motoko.core.values import MISSING
 from motoko.errors import ServerError, StorageError
-from motoko.launcher.executors.local_process import WRAPPER
+from motoko.launcher.executors.process_spawner import WRAPPER
 from motoko.runtime.processes import is_alive
 from motoko.server.lifecycle import ensure_server, stop_server
 from motoko.server.state_dir import StateDir

@@ -35,7 +35,7 @@ from motoko.launcher.executors.attempt_shells import (
     shell_command,
     shell_limit,
 )
-from motoko.launcher.executors.local_process import WRAPPER
+from motoko.launcher.executors.process_spawner import WRAPPER
 from motoko.runtime.processes import identify, is_alive, process_state
 from motoko.runtime.spawning import SessionSpawner
 from tests.support import workflow_processes
@@ -403,6 +403,10 @@ def test_a_killed_shell_loses_its_own_attempt_only(place: WorkflowHarness, scrip
     assert [r.state for r in place.wait(later)] == ["FINISHED"] * 3
 
 
+def _is_zombie(pid: int) -> bool:
+    return process_state(pid) == "Z"
+
+
 def test_a_shell_that_is_killed_while_it_is_idle_loses_nothing(tmp_path: Path) -> None:
     async def check() -> None:
         async with shells_in(tmp_path) as harness:
@@ -410,7 +414,7 @@ def test_a_shell_that_is_killed_while_it_is_idle_loses_nothing(tmp_path: Path) -
                 _, run = await harness.run(["bash", "-c", "echo $PPID"])
                 shell = int((run / "stdout").read_text())
                 os.kill(shell, signal.SIGKILL)
-                wait_until(lambda: process_state(shell) == "Z")  # noqa: B023
+                wait_until(partial(_is_zombie, shell))
                 if noticed:
                     await harness.wait_until_reaped()
                 attempt = str(harness.prepare())

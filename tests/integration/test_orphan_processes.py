@@ -14,7 +14,7 @@ from motoko.core.states import Lifecycle
 from motoko.launcher import orphan_processes
 from motoko.launcher.composition import build_launcher
 from motoko.launcher.control import suspend_runs
-from motoko.launcher.executors import local, watched_process
+from motoko.launcher.executors import local, local_process
 from motoko.runtime.processes import is_alive, process_state
 from tests.support.launching import WorkflowHarness, wait_until
 
@@ -124,7 +124,7 @@ def test_the_reason_names_processes_that_cannot_be_terminated(
     monkeypatch.setattr(orphan_processes, "KILL_SECONDS", 0.1)
     monkeypatch.setattr(local, "OrphanProcesses", lambda _: orphan_processes.OrphanProcesses(0.1))
     monkeypatch.setattr(orphan_processes, "_signal", lambda *_: None)
-    monkeypatch.setattr(watched_process, "_signal_group", lambda *_: False)
+    monkeypatch.setattr(local_process, "_signal_group", lambda *_: False)
     found: list[int] = []
     try:
         key = place.run()

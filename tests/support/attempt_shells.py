@@ -10,7 +10,7 @@ import anyio
 
 from motoko.launcher.attempt_processes import SHELL_INPUT
 from motoko.launcher.executors.attempt_shells import AttemptShells, shell_command
-from motoko.launcher.executors.local_process import WRAPPER
+from motoko.launcher.executors.process_spawner import WRAPPER
 from motoko.runtime.processes import boot_id, host, pid_namespace
 from motoko.runtime.signals import changeable_signals
 from motoko.runtime.spawning import SessionSpawner

@@ -27,7 +27,7 @@ from motoko.errors import Fenced
 from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.composition import assemble_launcher
 from motoko.launcher.executors.batch.executor import BatchExecutor
-from motoko.launcher.executors.local_process import ProcessSpawner
+from motoko.launcher.executors.process_spawner import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.ports import COMMAND_SECONDS, CommandResult, Runtime

@@ -26,7 +26,7 @@ from motoko.launcher.attempt_paths import (
 )
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
 from motoko.launcher.executors.batch.submission_files import memberships
-from motoko.launcher.executors.local_process import WRAPPER
+from motoko.launcher.executors.process_spawner import WRAPPER
 from motoko.launcher.harvest import read_updates
 from motoko.launcher.run_directory import create_run_directory, is_intact, reclaim
 from motoko.runtime.processes import ProcessIdentity

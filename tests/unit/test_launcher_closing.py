@@ -14,7 +14,7 @@ from motoko.core.run_options import BASH, SLURM
 from motoko.core.states import Lifecycle
 from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.composition import assemble_launcher
-from motoko.launcher.executors.local_process import ProcessSpawner
+from motoko.launcher.executors.process_spawner import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.commands import SystemCommandRunner

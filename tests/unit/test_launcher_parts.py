@@ -17,7 +17,7 @@ from motoko.launcher.attempt_files import reclaim_text
 from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.attempt_records import parse_start
 from motoko.launcher.attempts import Attempt, SlotPool
-from motoko.launcher.executors.local_process import command, passable
+from motoko.launcher.executors.process_spawner import command, passable
 from motoko.launcher.preparation import environment
 from motoko.launcher.source_files import ScriptFile
 from motoko.runtime import processes

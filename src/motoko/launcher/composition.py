@@ -22,7 +22,7 @@ from motoko.launcher.executors.base import ExecutorSet
 from motoko.launcher.executors.batch.executor import BatchExecutor
 from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.executors.local import LocalExecutor
-from motoko.launcher.executors.local_process import ProcessSpawner
+from motoko.launcher.executors.process_spawner import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.launcher.start_notes import StartNotes

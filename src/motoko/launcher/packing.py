@@ -116,8 +116,7 @@ def pack_runs(
     """Pack the directories of those of these runs that have ended.
 
     A ``helper`` does the work; this process completes it if the helper is killed. With ``dry_run``,
-    return what can be known of the outcome without writing. Raise OSError if this user cannot write
-    packs.
+    return the expected outcome and write nothing. Raise OSError if this user cannot write packs.
     """
     root, result = store.runs_root(study), PackResult()
     loose = loose_runs(root, ids)
@@ -147,8 +146,8 @@ def remove_finished(
 ) -> PackResult:
     """Remove the directories of those of these runs that are FINISHED.
 
-    With ``dry_run``, return what can be known of the outcome without writing. Raise OSError if this
-    user cannot remove directories.
+    With ``dry_run``, return the expected outcome and write nothing. Raise OSError if this user
+    cannot remove directories.
     """
     root, result = store.runs_root(study), PackResult()
     check_access(root)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import Fenced, LauncherError, ServerError, UnknownRunError
 from motoko.launcher.attempt_processes import find_process_in
-from motoko.launcher.executors.local_process import command
+from motoko.launcher.executors.process_spawner import command
 from motoko.launcher.run_directory import (
     AttemptSuperseded,
     SourceError,

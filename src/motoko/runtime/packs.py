@@ -225,7 +225,7 @@ def remove_directory(root: str, listing: Listing, *, packed: bool) -> bool:
 
 
 def _remove_content(directory: int, listing: Listing, *, marker_first: bool) -> None:
-    """Remove what was listed: a path that is new since then makes the removal fail."""
+    """Remove the listed paths: one that is new since then makes the removal fail."""
     children = [entry for entry in listing.entries[1:] if "/" not in entry.name]
     for entry in sorted(children, key=lambda entry: (entry.name == INPUTS) != marker_first):
         if stat.S_ISDIR(entry.mode):

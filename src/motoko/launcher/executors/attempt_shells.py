@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.launcher.attempt_paths import run_directory_of
-from motoko.launcher.executors.watched_process import (
+from motoko.launcher.executors.local_process import (
     FIRST_POLL_SECONDS,
     KILL_SECONDS,
     LAST_POLL_SECONDS,
@@ -47,9 +47,9 @@ READ_BYTES: Final = 4096
 MAX_REPLY: Final = 512  # bytes
 READY: Final = "ready"
 SETUP: Final = (
-    b'exec </dev/null; motoko_home=$PWD; motoko_script=$1; shift $#; . "$motoko_script"; '
-    b"command -v motoko_attempt >/dev/null && echo ready 0\n"
-)
+    'exec </dev/null; motoko_home=$PWD; motoko_script=$1; shift $#; . "$motoko_script"; '
+    f"command -v motoko_attempt >/dev/null && echo {READY} 0\n"
+).encode()
 
 log = logging.getLogger(__name__)
 

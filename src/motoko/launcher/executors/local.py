@@ -24,8 +24,8 @@ from motoko.launcher.executors.attempt_shells import shell_limit
 from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.callback_guard import CallbackGuard
 from motoko.launcher.executors.early_exits import EarlyExits
-from motoko.launcher.executors.local_process import command
-from motoko.launcher.executors.watched_process import clear_group
+from motoko.launcher.executors.local_process import clear_group
+from motoko.launcher.executors.process_spawner import command
 from motoko.launcher.orphan_processes import OrphanProcesses
 from motoko.launcher.preparation import (
     RunNotStartable,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from motoko.launcher.attempt_files import RecoveredAttempt
     from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
     from motoko.launcher.executors.base import ProcessHandle
-    from motoko.launcher.executors.local_process import ProcessSpawner
+    from motoko.launcher.executors.process_spawner import ProcessSpawner
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 

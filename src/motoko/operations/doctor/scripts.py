@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from motoko.config import TaskManagerSettings
 from motoko.core.run_options import BASH, RunOptions
-from motoko.launcher.executors.local_process import command, shebang
+from motoko.launcher.executors.process_spawner import command, shebang
 from motoko.launcher.preparation import script_problem
 from motoko.launcher.source_files import ScriptFile, read_sources
 from motoko.operations.doctor.findings import Finding, fault, ok, warning

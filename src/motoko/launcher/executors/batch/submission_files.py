@@ -21,7 +21,7 @@ from motoko.errors import LauncherError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_paths import token_of
 from motoko.launcher.executors.batch.job_script import RESTART_MARKER, batch_script, task_script
-from motoko.launcher.executors.local_process import WRAPPER, command, passable
+from motoko.launcher.executors.process_spawner import WRAPPER, command, passable
 from motoko.launcher.run_directory import reclaim
 from motoko.launcher.schedulers.base import NotSeen
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
