@@ -32,6 +32,7 @@ from motoko.launcher.executors.attempt_shells import (
     RESERVED_FILES,
     SETUP,
     AttemptShells,
+    complete_line,
     shell_command,
     shell_limit,
 )
@@ -99,6 +100,7 @@ def test_each_attempt_has_its_records_and_output(tmp_path: Path, shell: Sequence
                 ]
                 if status < 128:
                     words = ["bash", "-c", f"echo out; echo err >&2; exit {status}"]
+                before = time.time()
                 found, run = await harness.run(words)
                 assert found == status
                 assert (run / "stdout").read_text() == "out\n"
@@ -106,7 +108,9 @@ def test_each_attempt_has_its_records_and_output(tmp_path: Path, shell: Sequence
                 (outbox,) = run.glob(".motoko-*")
                 start, _, end = outbox.read_text().splitlines()
                 pids.add(start.split()[1])
-                assert start.split()[2:] == [*FACTS[1:4], FACTS[5], "-"]
+                *facts, since, last = start.split()[2:]
+                assert (facts, last) == ([*FACTS[1:4]], "-")
+                assert before - 1e-6 <= float(since) <= time.time()
                 assert end == f"exit {status}"
             assert pids == set(map(str, harness.shells.pids()))
 
@@ -180,8 +184,9 @@ def test_a_part_of_a_command_runs_nothing(tmp_path: Path) -> None:
     attempt = harness.prepare()
     ran = tmp_path / "ran"
     words, variables = ["/usr/bin/touch", str(ran)], {"MOTOKO_JOB_X": "a 'b'\nc"}
-    line = shell_command(str(attempt), FACTS, words, variables)
-    assert line is not None
+    command = shell_command(str(attempt), FACTS, words, variables)
+    assert command is not None
+    line = complete_line(command, 5.0)
 
     def feed(text: bytes) -> None:
         command = ["/bin/sh", SHELL_INPUT, WRAPPER, str(tmp_path)]
@@ -223,9 +228,9 @@ def test_a_shell_that_cannot_start_gets_no_attempt(tmp_path: Path, arguments: li
             shells = AttemptShells(SessionSpawner(()), arguments, {"PATH": os.environ["PATH"]})
             harness.shells = shells
             shells.start(str(tmp_path))
-            assert shells.run(str(tmp_path), b"true\n") is None
+            assert shells.run(str(tmp_path), "", b"true; }\n") is None
             await harness.wait_until_reaped()
-            assert shells.run(str(tmp_path), b"true\n") is None
+            assert shells.run(str(tmp_path), "", b"true; }\n") is None
             shells.start(str(tmp_path))  # it does not try again
             assert shells.pids() == set()
 
@@ -339,7 +344,7 @@ def test_without_a_file_for_a_pipe_an_attempt_gets_a_process_of_its_own(
             with monkeypatch.context() as patch:
                 patch.setattr(os, "pipe", fail)
                 harness.shells.start(str(tmp_path))
-            assert harness.shells.run(str(harness.prepare()), b"true\n") is None
+            assert harness.shells.run(str(tmp_path), harness.prepare().name, b"true; }\n") is None
             assert harness.shells.pids() == set()
 
     asyncio.run(check())
@@ -417,11 +422,11 @@ def test_a_shell_that_is_killed_while_it_is_idle_loses_nothing(tmp_path: Path) -
                 wait_until(partial(_is_zombie, shell))
                 if noticed:
                     await harness.wait_until_reaped()
-                attempt = str(harness.prepare())
-                words = shell_command(attempt, FACTS, ["bash", "-c", "true"], {})
-                assert words is not None
+                attempt = harness.prepare()
+                command = shell_command(str(attempt), FACTS, ["bash", "-c", "true"], {})
+                assert command is not None
                 # Such an attempt gets a process of its own.
-                assert harness.shells.run(attempt, words) is None
+                assert harness.shells.run(str(tmp_path), attempt.name, command) is None
                 await harness.wait_until_reaped()
 
     asyncio.run(check())

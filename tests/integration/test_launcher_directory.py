@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from motoko.errors import LauncherError
 from motoko.launcher import run_directory
 from motoko.launcher.attempt_paths import AttemptPaths, read_marker
 from motoko.launcher.run_directory import (
@@ -18,6 +19,7 @@ from motoko.launcher.run_directory import (
     SourceError,
     create_run_directory,
     reclaim,
+    withdraw,
 )
 from motoko.launcher.source_files import ScriptFile, read_sources
 
@@ -230,3 +232,46 @@ def test_a_link_to_a_large_file_is_followed(
     create_run_directory(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
     assert not os.path.islink(f"{place.run_directory}/link")
     assert filecmp.cmp(mesh.original, f"{place.run_directory}/link", shallow=False)
+
+
+def refuse() -> None:
+    raise LauncherError("replaced")
+
+
+def test_a_directory_that_was_prepared_for_nothing_is_removed(
+    attempt: Callable[[int], AttemptPaths],
+) -> None:
+    place = attempt(2)
+    create_run_directory(attempt(1), INPUTS, [SCRIPT])
+    create_run_directory(place, INPUTS, [SCRIPT])
+    with pytest.raises(LauncherError):
+        withdraw(place, refuse)
+    assert names(place) == {"run-1", "run-1.attempt-1"}
+    withdraw(place)
+    assert names(place) == {"run-1.attempt-1"}
+    withdraw(place)
+    create_run_directory(attempt(3), INPUTS, [SCRIPT])
+    assert names(place) == {"run-1", "run-1.attempt-1"}
+
+
+@pytest.mark.parametrize("moment", ["before", "after the look"])
+def test_the_directory_of_a_later_attempt_is_not_removed(
+    attempt: Callable[[int], AttemptPaths], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Another launcher has replaced this one, and moved its directory aside."""
+    earlier, later = attempt(1), attempt(2)
+    create_run_directory(earlier, INPUTS, [SCRIPT])
+    if moment == "before":
+        create_run_directory(later, INPUTS, [SCRIPT])
+    else:
+        rename = os.rename
+
+        def rename_late(source: str, target: str) -> None:
+            monkeypatch.undo()
+            create_run_directory(later, INPUTS, [SCRIPT])
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", rename_late)
+    withdraw(earlier)
+    assert names(later) == {"run-1", "run-1.attempt-1"}
+    assert read_marker(later.run_directory) == (2, "5.0")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from motoko.launcher.executors.attempt_shells import ShellAttempt
 
-FACTS = ("-k", boot_id(), str(pid_namespace()), host(), "-t", "5.000000")
+FACTS = ("-k", boot_id(), str(pid_namespace()), host())
 SHELLS = (("/bin/sh",), ("/bin/bash", "--posix"))
 
 
@@ -50,13 +50,13 @@ class ShellHarness:
         """Start an attempt in an idle shell, or a new one."""
         command = shell_command(str(attempt), FACTS, words, variables)
         assert command is not None
-        handle = self.shells.run(str(attempt), command)
+        handle = self.shells.run(str(self.root), attempt.name, command)
         if handle is None:
             self.shells.start(str(self.root))
         with anyio.fail_after(60):
             while handle is None:
                 await anyio.sleep(0.001)
-                handle = self.shells.run(str(attempt), command)
+                handle = self.shells.run(str(self.root), attempt.name, command)
         return handle
 
     async def run(

@@ -78,6 +78,11 @@ class AttemptPaths:
         return f"{self.inputs_file}{'/' if self.is_earlier else '-'}{self.token}"
 
     @property
+    def outbox_name(self) -> str:
+        """The name of the outbox, in the present layout."""
+        return f"{INPUTS}-{self.token}"
+
+    @property
     def outbox(self) -> str:
         """The file of the attempt's records."""
         return f"{self.attempt_path}/{OUTBOX}" if self.is_earlier else self.attempt_path

@@ -101,14 +101,10 @@ class SlotPool:
     def unrecorded_starts(self) -> list[str]:
         """Return the tokens of attempts that may have started without the database knowing it.
 
-        An attempt that has ended is one of them until its end is in the database.
+        One that waits may start at any moment. One that has ended is among them until its end is
+        in the database.
         """
-        return [
-            attempt.token
-            for attempt in self.attempts()
-            if (attempt in self._running or attempt.started_at is not None)
-            and not attempt.start_recorded
-        ]
+        return [attempt.token for attempt in self.attempts() if not attempt.start_recorded]
 
     def add(self, attempt: Attempt) -> None:
         """Add an attempt to the queue for slots."""
@@ -137,6 +133,16 @@ class SlotPool:
             started.append(attempt)
         self._check_waiting()
         return started
+
+    def next_waiting(self, slots: int) -> list[Attempt]:
+        """Return the attempts that would start first if so many slots became free."""
+        found: list[Attempt] = []
+        for attempt in self._waiting:
+            slots -= attempt.options.slots
+            if slots < 0:
+                break
+            found.append(attempt)
+        return found
 
     def is_waiting(self, attempt: Attempt) -> bool:
         """Return whether the attempt waits for slots."""

@@ -54,12 +54,21 @@ class RunNotStartable(LauncherError):
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """An attempt that is ready to start. ``variables`` go into its environment."""
+    """An attempt that is ready to start. ``variables`` go into its environment.
 
+    ``record``: the run as it was when it was prepared.
+    """
+
+    record: RunRecord
     paths: AttemptPaths
     script: ScriptFile
     options: RunOptions
     variables: Mapping[str, str]
+
+    @property
+    def command(self) -> list[str]:
+        """The command of a run on this machine."""
+        return command(self.script, self.options.bash_options)
 
 
 def prepare_attempt(
@@ -106,7 +115,7 @@ def _prepare(
         if is_resource_shortage(error) or not only_here:
             raise
         raise RunNotStartable(str(error)) from error
-    return LaunchSpec(paths, script, attempt.options, variables)
+    return LaunchSpec(record, paths, script, attempt.options, variables)
 
 
 def script_problem(script: ScriptFile) -> str | None:

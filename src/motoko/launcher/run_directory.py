@@ -14,7 +14,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
-from motoko.launcher.attempt_paths import START, read_marker
+from motoko.launcher.attempt_paths import START, marked_token, read_marker
 from motoko.launcher.source_files import CHUNK_BYTES, EXECUTABLE
 from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE, exclusive_create
 from motoko.worker import INPUTS
@@ -106,6 +106,22 @@ def reclaim(paths: AttemptPaths, content: bytes) -> bool:
         f"{paths.run_directory} belongs to another attempt",
         hint="Move the directory out of the way.",
     )
+
+
+def withdraw(paths: AttemptPaths, check: Callable[[], object] = lambda: None) -> None:
+    """Remove the run directory of an attempt that has not started.
+
+    ``check`` raises if this launcher was replaced: then another attempt may have the directory.
+    """
+    directory, aside = paths.run_directory, paths.draft_directory
+    check()
+    if marked_token(directory) != paths.token:
+        return
+    os.rename(directory, aside)
+    if marked_token(aside) == paths.token:
+        shutil.rmtree(aside)
+    else:  # another launcher has replaced this one since the check
+        os.rename(aside, directory)
 
 
 def is_intact(paths: AttemptPaths) -> bool:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from motoko.launcher.attempt_paths import run_directory_of
 from motoko.launcher.executors.local_process import (
     FIRST_POLL_SECONDS,
     KILL_SECONDS,
@@ -57,9 +56,10 @@ log = logging.getLogger(__name__)
 def shell_command(
     attempt: str, facts: Sequence[str], words: Sequence[str], variables: Mapping[str, str]
 ) -> bytes | None:
-    """Return the line that lets a shell run an attempt, None if it needs a process of its own.
+    """Return what lets a shell run an attempt, None if the attempt needs a process of its own.
 
-    ``facts``: arguments of the wrapper. ``words``: the command of the attempt.
+    ``attempt``: its path. ``facts``: arguments of the wrapper, without the time. ``words``: the
+    command of the attempt. ``AttemptShells.run`` completes the line.
     """
     # A builtin could change the shell, and so the next attempt.
     if words[0] not in ("bash", "env") and not words[0].startswith(("/", "./")):
@@ -68,14 +68,19 @@ def shell_command(
         return None
     assignments = (f"{name}={shlex.quote(value)} " for name, value in variables.items())
     text = (
-        # A part of the line, from a launcher that was killed, is a syntax error.
-        f"{{ motoko_command() {{ {''.join(assignments)}{shlex.join(words)}; }}; "
-        f"motoko_attempt {shlex.join([attempt, *facts])}; "
+        f"motoko_command() {{ {''.join(assignments)}{shlex.join(words)}; }}; "
+        f'motoko_attempt {shlex.join([attempt, *facts])} -t "$motoko_now"; '
         # The name of the attempt: a process of another one may write to the pipe as well.
         'cd "$motoko_home" || cd /; printf "\\n%s %s\\n" "$motoko_outbox" "$motoko_status"; }\n'
     )
     line = os.fsencode(text)
     return line if len(line) <= MAX_COMMAND and b"\0" not in line else None
+
+
+def complete_line(command: bytes, now: float) -> bytes:
+    """Return the line that runs an attempt at a time, in seconds since the epoch."""
+    # A part of the line, from a launcher that was killed, is a syntax error.
+    return b"{ motoko_now=%.6f; " % now + command
 
 
 def shell_limit(slots: int) -> int:
@@ -152,10 +157,10 @@ class ShellAttempt(LocalProcess):
     """An attempt in a shell that may run others before and after it."""
 
     def __init__(
-        self, path: str, shell: AttemptShell, shells: AttemptShells, *, runtime: Runtime
+        self, name: str, shell: AttemptShell, shells: AttemptShells, *, runtime: Runtime
     ) -> None:
         super().__init__(shell.pid, runtime=runtime)
-        self.name = os.path.basename(path)
+        self.name = name
         self._shell = shell
         self._shells = shells
 
@@ -227,15 +232,18 @@ class AttemptShells:
         """Return the pids of all shells that have not been reaped."""
         return set(self._shells.copy())
 
-    def run(self, path: str, command: bytes) -> ShellAttempt | None:
-        """Let an idle shell of its study run the attempt with this path; None without a shell."""
+    def run(self, root: str, name: str, command: bytes) -> ShellAttempt | None:
+        """Let an idle shell of a study run the attempt with this outbox; None without a shell.
+
+        ``root``: the directory of the study's run directories.
+        """
         try:
-            shell = self._idle[os.path.dirname(run_directory_of(path))].pop()
+            shell = self._idle[root].pop()
         except IndexError:
             return None
-        shell.attempt = attempt = ShellAttempt(path, shell, self, runtime=self._runtime)
+        shell.attempt = attempt = ShellAttempt(name, shell, self, runtime=self._runtime)
         try:
-            shell.send(command)
+            shell.send(complete_line(command, self._runtime.clock.now()))
         except OSError:  # it has exited
             shell.attempt = None
             return None

@@ -119,7 +119,7 @@ class Executor(ABC):
             return
         attempt.stop_reason = reason
         if self.pool.is_waiting(attempt):
-            self._end(attempt, None)
+            self._end_waiting(attempt)
         self._stop_started(attempt)
 
     def detach(self, attempt: Attempt) -> None:
@@ -139,6 +139,10 @@ class Executor(ABC):
         self._on_slots_changed()
 
     # -- shared by the executors -----------------------------------------------------------
+
+    def _end_waiting(self, attempt: Attempt) -> None:
+        """End an attempt that waits for slots."""
+        self._end(attempt, None)
 
     def _fail_start(self, attempt: Attempt, problem: Exception) -> None:
         """Requeue or fail an attempt that cannot be started; raise an error of the launcher."""

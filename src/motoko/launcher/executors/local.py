@@ -8,7 +8,7 @@ import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
@@ -25,13 +25,14 @@ from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.callback_guard import CallbackGuard
 from motoko.launcher.executors.early_exits import EarlyExits
 from motoko.launcher.executors.local_process import clear_group
-from motoko.launcher.executors.process_spawner import command
+from motoko.launcher.executors.prepared_attempts import PreparedAttempt, PreparedAttempts
 from motoko.launcher.orphan_processes import OrphanProcesses
 from motoko.launcher.preparation import (
     RunNotStartable,
     as_start_error,
     prepare_attempt,
 )
+from motoko.launcher.run_directory import withdraw
 from motoko.runtime import fault_points
 from motoko.runtime.completion import to_completion
 from motoko.runtime.descendants import describe_process
@@ -41,6 +42,7 @@ from motoko.runtime.untrusted_files import write_error
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from anyio.abc import TaskGroup
@@ -55,8 +57,11 @@ if TYPE_CHECKING:
 
 START_DELAY: Final = 0.2  # seconds; the start of a shorter run is recorded with its end
 START_THREADS: Final = 2  # one prepares a run while the system starts another
+AHEAD: Final = 4  # short attempts to prepare ahead, besides one for each slot
 POLL_SECONDS: Final = 1.0
 NOT_STARTED: Final = 111  # exit status of a wrapper that did not create its outbox
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +92,7 @@ class LocalExecutor(Executor):
         self._guard = CallbackGuard()
         self._early_exits = EarlyExits(self._guard, self._end_early, self._watch_on)
         self._starters = ThreadPoolExecutor(START_THREADS, "motoko-starter")
+        self._prepared = PreparedAttempts(self._prepare, self._withdraw, self._clock)
         self._submits_soon = False
         self._short_studies: set[str] = set()
 
@@ -116,22 +122,44 @@ class LocalExecutor(Executor):
         finally:
             close = partial(self._starters.shutdown, cancel_futures=True)
             await to_completion(run_in_thread(close))
+            await to_completion(run_in_thread(self._prepared.withdraw_all))
             await to_completion(self._spawner.shells.stop_idle(self._grace))
 
     def _submit_fitting(self) -> None:
         self._submits_soon = False
-        batch = self.pool.start_fitting()
+        batch = [a for a in self.pool.start_fitting() if not self._start_prepared(a)]
         if batch:
-            loop = asyncio.get_running_loop()
+            self._call_starter(partial(self._spawn_all, batch), partial(self._on_started, batch))
+        slots = self.pool.slots
+        short = [a for a in self.pool.next_waiting(slots + AHEAD) if self._is_short(a)]
+        chosen = self._prepared.choose(short, slots)
+        if chosen:
+            self._call_starter(partial(self._prepared.prepare_all, chosen))
 
-            def report(starts: Future[list[Exception | None]]) -> None:
-                work = partial(self._on_started, batch, starts)
-                loop.call_soon_threadsafe(self._guard.call, work)
+    def _call_starter(
+        self, work: Callable[[], _T], on_result: Callable[[_T], object] | None = None
+    ) -> None:
+        """Call ``work`` in a thread, then ``on_result`` in the event loop, which gets errors."""
+        loop = asyncio.get_running_loop()
 
-            self._starters.submit(self._spawn_all, batch).add_done_callback(report)
+        def report(done: Future[_T]) -> None:
+            if done.cancelled() or (on_result is None and done.exception() is None):
+                return
+            loop.call_soon_threadsafe(self._guard.call, partial(_pass_result, done, on_result))
 
-    def _on_started(self, batch: list[Attempt], starts: Future[list[Exception | None]]) -> None:
-        for attempt, problem in zip(batch, starts.result(), strict=True):
+        self._starters.submit(work).add_done_callback(report)
+
+    def _start_prepared(self, attempt: Attempt) -> bool:
+        """Let an idle shell run an attempt that is prepared; return whether one does."""
+        prepared = self._prepared.find(attempt)
+        if prepared is None or not self._start_in_shell(attempt, prepared):
+            return False
+        self._prepared.remove(attempt)
+        self._watch_soon(attempt)
+        return True
+
+    def _on_started(self, batch: list[Attempt], problems: list[Exception | None]) -> None:
+        for attempt, problem in zip(batch, problems, strict=True):
             if problem is None:
                 self._watch_soon(attempt)
             else:
@@ -140,36 +168,71 @@ class LocalExecutor(Executor):
 
     def _spawn_all(self, batch: list[Attempt]) -> list[Exception | None]:
         """Start attempts; return the error of each. Blocks."""
-        try:
-            self._starts.trim(self.pool.unrecorded_starts)
-        except OSError as error:
-            return [as_start_error(error)] * len(batch)
-        except (Fenced, ServerError) as error:
-            return [error] * len(batch)
         return [self._spawn(attempt) for attempt in batch]
 
-    def _spawn(self, attempt: Attempt) -> Exception | None:
-        """Create the run directory and start the wrapper; return an error. Blocks."""
+    def _prepare(self, attempt: Attempt) -> PreparedAttempt | Exception:
+        """Create the run directory and note the start; return the error. Blocks."""
         spec = prepare_attempt(self._store, attempt, self._starts, self._files)
         if isinstance(spec, Exception):
             return spec
         try:
+            self._starts.trim(self.pool.unrecorded_starts)
             self._starts.record(attempt.token)
             fault_points.point("launcher.start_recorded")
-            attempt.started_at = self._store.now()
-            attempt.started_uptime = self._clock.uptime()
-            script = command(spec.script, spec.options.bash_options)
-            self._handles[attempt.token] = self._spawner.spawn(
-                attempt.paths.attempt_path, script, spec.variables, short=self._is_short(attempt)
+        except OSError as error:
+            return as_start_error(error)
+        except (Fenced, ServerError) as error:
+            return error
+        line = None
+        if self._is_short(attempt):
+            line = self._spawner.shell_command(
+                spec.paths.attempt_path, spec.command, spec.variables
             )
-            fault_points.point("launcher.started")
+        return PreparedAttempt(spec, line, self._clock.monotonic())
+
+    def _withdraw(self, attempt: Attempt) -> None:
+        """Remove the directory of an attempt that does not start as it was prepared. Blocks."""
+        try:
+            withdraw(attempt.paths, self._starts.check)
+        except (Fenced, ServerError, OSError) as error:  # a later attempt moves it aside
+            log.info("%s stays: %s", attempt.paths.run_directory, error)
+
+    def _spawn(self, attempt: Attempt) -> Exception | None:
+        """Create the run directory and start the wrapper; return an error. Blocks."""
+        prepared = self._prepared.use(attempt)
+        if isinstance(prepared, Exception):
+            return prepared
+        if self._start_in_shell(attempt, prepared):
+            return None
+        spec = prepared.spec
+        self._note_start(attempt)
+        try:
+            self._handles[attempt.token] = self._spawner.spawn(
+                spec.paths.attempt_path, spec.command, spec.variables
+            )
         except OSError as error:
             return as_start_error(error)
         except ValueError as error:  # the options contain a null byte
             return RunNotStartable(str(error))
-        except (Fenced, ServerError) as error:
-            return error
+        fault_points.point("launcher.started")
         return None
+
+    def _start_in_shell(self, attempt: Attempt, prepared: PreparedAttempt) -> bool:
+        """Let an idle shell run the attempt if it is expected to be short."""
+        if prepared.command is None or not self._is_short(attempt):
+            return False
+        paths = prepared.spec.paths
+        handle = self._spawner.shells.run(paths.runs_root, paths.outbox_name, prepared.command)
+        if handle is None:
+            return False
+        self._note_start(attempt)
+        self._handles[attempt.token] = handle
+        fault_points.point("launcher.started")
+        return True
+
+    def _note_start(self, attempt: Attempt) -> None:
+        attempt.started_at = self._store.now()
+        attempt.started_uptime = self._clock.uptime()
 
     def _is_short(self, attempt: Attempt) -> bool:
         """Return whether the attempt is expected to be short, as the latest of its study."""
@@ -273,6 +336,16 @@ class LocalExecutor(Executor):
 
     # -- stopping --------------------------------------------------------------------------
 
+    def _end_waiting(self, attempt: Attempt) -> None:
+        if attempt in self._prepared:
+            self.pool.release(attempt)
+            self._call_starter(
+                partial(self._prepared.withdraw, attempt),
+                lambda _: self._end(attempt, None),
+            )
+        else:
+            super()._end_waiting(attempt)
+
     def _stop_started(self, attempt: Attempt) -> None:
         handle = self._handles.get(attempt.token)
         if handle is not None and attempt.stop_reason is not None:
@@ -284,6 +357,7 @@ class LocalExecutor(Executor):
             await handle.stop(self._grace)
 
     def _abandon(self, attempt: Attempt) -> None:
+        self._prepared.remove(attempt)
         handle = self._handles.get(attempt.token)
         if handle is not None and attempt.stop_reason is None:
             attempt.stop_reason = Lifecycle.CANCELLED
@@ -355,6 +429,13 @@ class LocalExecutor(Executor):
             return
         time = await run_in_thread(partial(exit_time, paths))
         self._end(attempt, status, time)
+
+
+def _pass_result(done: Future[_T], on_result: Callable[[_T], object] | None) -> None:
+    """Pass the result of a thread on, or raise its error."""
+    result = done.result()
+    if on_result is not None:
+        on_result(result)
 
 
 def _outcome_of_no_start(attempt: Attempt) -> AttemptOutcome | None:

@@ -53,26 +53,26 @@ class ProcessSpawner:
             self._spawner, [SHELL, SHELL_INPUT, WRAPPER], base, runtime=runtime
         )
 
-    def spawn(
-        self, attempt: str, script: list[str], variables: Mapping[str, str], *, short: bool = False
-    ) -> LocalProcess:
-        """Start the attempt with this path; raise OSError.
-
-        ``short``: it is expected to be short, so a shell that runs several attempts may run it.
-        """
-        facts, words, passed = self._known_facts(), [*self._prefix, *script], passable(variables)
-        command = shell_command(attempt, facts, words, passed) if short and facts else None
-        process = None if command is None else self.shells.run(attempt, command)
-        if process is not None:
-            return process
-        arguments = [SHELL, WRAPPER, attempt, *facts, *words]
-        pid = self._spawner.spawn(SHELL, arguments, {**self._base, **passed})
+    def spawn(self, attempt: str, script: list[str], variables: Mapping[str, str]) -> LocalProcess:
+        """Start the attempt with this path in a process of its own; raise OSError."""
+        facts = self._known_facts()
+        if facts:
+            facts += ["-t", f"{self._runtime.clock.now():.6f}"]
+        arguments = [SHELL, WRAPPER, attempt, *facts, *self._prefix, *script]
+        pid = self._spawner.spawn(SHELL, arguments, {**self._base, **passable(variables)})
         return LocalProcess(pid, runtime=self._runtime)
+
+    def shell_command(
+        self, attempt: str, script: list[str], variables: Mapping[str, str]
+    ) -> bytes | None:
+        """Return the command with which a shell of several attempts runs it, None if none can."""
+        facts, words = self._known_facts(), [*self._prefix, *script]
+        return shell_command(attempt, facts, words, passable(variables)) if facts else None
 
     def _known_facts(self) -> list[str]:
         """Return the wrapper's arguments with the facts that it need not find; none if unknown."""
         facts = [boot_id(), str(pid_namespace() or ""), host()]
-        return ["-k", *facts, "-t", f"{self._runtime.clock.now():.6f}"] if all(facts) else []
+        return ["-k", *facts] if all(facts) else []
 
     def attach(self, identity: ProcessIdentity, attempt: str) -> LocalProcess | None:
         """Watch another launcher's process of an attempt; return None if that has ended."""
