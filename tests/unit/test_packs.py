@@ -89,6 +89,23 @@ def test_files_of_all_sizes_are_packed(
     assert (root / PACKED / pack.name).stat().st_size < chunk
 
 
+def test_files_of_other_users_are_packed(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cannot be opened without their time of access being written."""
+    root, open_path = root_of(store), os.open
+
+    def refuse(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_NOATIME:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        return open_path(path, flags, mode, dir_fd=dir_fd)
+
+    before = on_disk(root)
+    monkeypatch.setattr(os, "open", refuse)
+    assert pack_runs(store, "a", [1, 2, 3]).packed == [1, 2, 3]
+    assert visible(root) == before
+
+
 def test_packed_files_are_read_as_others(store: WorkflowStore) -> None:
     root = root_of(store)
     path = root / "run-2" / "stdout"

@@ -146,10 +146,11 @@ def attempts_among(run: str, names: Iterable[str]) -> Iterator[str]:
 
 def read_marker(run: str) -> tuple[int, str] | None:
     """Return attempt number and stamp of a run directory, None if they are unreadable."""
-    return _parse_marker(_marker(run))
+    return parse_marker(_marker(run))
 
 
-def _parse_marker(text: str) -> tuple[int, str] | None:
+def parse_marker(text: str) -> tuple[int, str] | None:
+    """Return attempt number and stamp in the text of a marker, None if it is no marker."""
     found = _MARKER.fullmatch(text)
     return None if found is None else (int(found[1]), found[2])
 
@@ -192,7 +193,7 @@ def packed_attempts(root: Path, record: RunRecord) -> dict[int, Path]:
     """Return the directories of a run's attempts in packs, by the attempt's number."""
     found: dict[int, Path] = {}
     for path, text in packed_directories(root, record.id):
-        marker = _parse_marker(text)
+        marker = parse_marker(text)
         if marker is not None and marker[1] == run_stamp(record):
             found.setdefault(marker[0], path)  # the latest pack comes first
     return found

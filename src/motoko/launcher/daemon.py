@@ -60,6 +60,8 @@ IDLE_POLL_SECONDS: Final = 2.0
 HEARTBEATS_PER_LEASE: Final = 3
 
 # Not __name__: this module runs as __main__.
+YOUNG_OBJECTS: Final = 10_000  # between looks for cycles: a commit makes thousands without any
+
 log = logging.getLogger("motoko.launcher.daemon")
 
 
@@ -274,5 +276,6 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     gc.freeze()  # the collector of cycles need not walk the imported modules each time
+    gc.set_threshold(YOUNG_OBJECTS)
     with suppress(KeyboardInterrupt):
         sys.exit(main())

@@ -10,11 +10,13 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from motoko.launcher.attempt_paths import attempts_among, read_marker
+from motoko.launcher.attempt_paths import attempts_among, parse_marker, read_marker
 from motoko.launcher.attempt_processes import find_wrapper
 from motoko.runtime.pack_joining import MAX_RUNS, MAX_WEIGHT
+from motoko.runtime.packed_files import MARKER_BYTES
 from motoko.runtime.packs import FormerPacks, remove_directory, write_pack
-from motoko.runtime.run_listing import Listing, UnpackableError, list_directory
+from motoko.runtime.run_listing import Listing, UnpackableError, list_directory, list_paths
+from motoko.worker import INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,16 +42,16 @@ def pack_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
 
     The caller holds the lock of the packs.
     """
-    left: dict[int, str] = {}
-    for group in _groups(list(_listings(root, runs, left, os.R_OK))):
-        _pack(root, group, left)
+    left, former = dict[int, str](), FormerPacks(root)
+    for group in _groups(_listings(root, runs, left, former, read=True)):
+        _pack(root, group, left, former)
     return left
 
 
 def remove_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
     """Remove the directories of these runs; return why others stay, by run."""
     left: dict[int, str] = {}
-    for listing in _listings(root, runs, left, os.F_OK):
+    for listing in _listings(root, runs, left, FormerPacks(root), read=False):
         _remove(root, listing, left, packed=False)
     return left
 
@@ -57,48 +59,57 @@ def remove_directories(root: str, runs: Iterable[EndedRun]) -> dict[int, str]:
 def find_obstacles(root: str, runs: Iterable[EndedRun], *, packing: bool) -> dict[int, str]:
     """Return why directories of these runs would stay, by run, and change nothing."""
     left: dict[int, str] = {}
-    for _ in _listings(root, runs, left, os.R_OK if packing else os.F_OK):
+    for _ in _listings(root, runs, left, FormerPacks(root), read=packing):
         pass
     return left
 
 
 def _listings(
-    root: str, runs: Iterable[EndedRun], left: dict[int, str], access: int
+    root: str, runs: Iterable[EndedRun], left: dict[int, str], former: FormerPacks, *, read: bool
 ) -> Iterator[Listing]:
     """Yield the directories that belong to the runs, and note why others stay.
 
-    ``access``: that this process needs to their files.
+    ``read``: this process needs access to the content of their files.
     """
-    former = FormerPacks(root)
     for run in runs:
         for name in run.names:
             path = f"{root}/{name}"
             try:
-                listing = list_directory(root, name)
+                listing = (list_directory if read else list_paths)(root, name)
             except (OSError, UnpackableError) as problem:
                 left[run.id] = str(problem)
                 continue
-            marker = read_marker(path)
+            marker = _marker(path, listing)
             if not _is_own(run, marker) and not _is_rest(former, listing):
                 left[run.id] = f"{path} does not belong to an attempt of the run"
             elif not _has_exited(run, marker) and find_wrapper(
                 attempts_among(path, (one.name for one in listing.entries))
             ):
                 left[run.id] = f"a process is running in {path}"
-            elif (denied := _denied(root, listing, access)) is not None:
+            elif (denied := _denied(root, listing, read=read)) is not None:
                 left[run.id] = f"this user has no access to {denied}"
             else:
                 yield listing
 
 
-def _denied(root: str, listing: Listing, access: int) -> str | None:
+def _denied(root: str, listing: Listing, *, read: bool) -> str | None:
     """Return a path of a directory that cannot be read or removed, None if there is none."""
     for entry in listing.entries:
+        is_directory = stat.S_ISDIR(entry.mode)
+        is_unread = read and stat.S_ISREG(entry.mode) and entry.name not in listing.contents
+        if not is_directory and not is_unread:
+            continue
         path = f"{root}/{listing.name}/{entry.name}".rstrip("/")
-        needed = CHANGE if stat.S_ISDIR(entry.mode) else access
-        if not stat.S_ISLNK(entry.mode) and not os.access(path, needed):
+        if not os.access(path, CHANGE if is_directory else os.R_OK):
             return path
     return None
+
+
+def _marker(path: str, listing: Listing) -> tuple[int, str] | None:
+    content = listing.contents.get(INPUTS)
+    if content is None:
+        return read_marker(path)
+    return parse_marker(content[:MARKER_BYTES].decode("utf-8", "replace"))
 
 
 def _is_rest(former: FormerPacks, listing: Listing) -> bool:
@@ -128,11 +139,11 @@ def _groups(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
         yield group
 
 
-def _pack(root: str, group: list[Listing], left: dict[int, str]) -> None:
+def _pack(root: str, group: list[Listing], left: dict[int, str], former: FormerPacks) -> None:
     """Write a pack and remove its directories; only remove what a pack holds already."""
-    former = FormerPacks(root)
     new = [listing for listing in group if not former.hold(listing)]
     packed = {listing.name for listing in write_pack(root, new)}
+    former.update()
     written = {listing.name for listing in new}
     for listing in group:
         if listing.name in written and listing.name not in packed:

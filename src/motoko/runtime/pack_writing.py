@@ -14,11 +14,12 @@ import stat
 import time
 import zipfile
 import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import fault_points
 from motoko.runtime.files import PRIVATE_FILE, sync_directory
-from motoko.runtime.run_listing import Entry, open_directory
+from motoko.runtime.run_listing import Entry
 from motoko.worker.regular_files import FLAGS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LEVEL: Final = 1  # of compression: fast
 STORED: Final = 512  # bytes: less is not compressed, which would take longer than all else
+SMALL: Final = 2**13  # bytes: zlib needs little memory, which it would take long to prepare
 CHUNK: Final = 2**20
 NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EARLIEST: Final = 315_619_200  # seconds since the epoch: zip files know no time before 1980
@@ -65,31 +67,30 @@ def new_pack(path: Path) -> Iterator[zipfile.ZipFile]:
 def add_directory(archive: zipfile.ZipFile, root: str, listing: Listing) -> None:
     """Add a directory; raise ChangedError if it cannot be read or has changed."""
     try:
-        with open_directory(f"{root}/{listing.name}") as descriptor:
-            for entry in listing.entries:
-                _add_entry(archive, descriptor, listing, entry)
+        for entry in listing.entries:
+            _add_entry(archive, root, listing, entry)
     except OSError as error:
         if error.errno in NO_SPACE:
             raise
         raise ChangedError(listing) from error
 
 
-def _add_entry(archive: zipfile.ZipFile, directory: int, listing: Listing, entry: Entry) -> None:
-    name = f"{listing.name}/{entry.name}"
+def _add_entry(archive: zipfile.ZipFile, root: str, listing: Listing, entry: Entry) -> None:
+    name, data = f"{listing.name}/{entry.name}", listing.contents.get(entry.name)
     if stat.S_ISDIR(entry.mode):
-        _add(archive, _info(name.rstrip("/") + "/", entry), b"")
+        name, data = name.rstrip("/") + "/", b""
     elif stat.S_ISLNK(entry.mode):
-        target = os.readlink(entry.name, dir_fd=directory)
-        _add(archive, _info(name, entry), os.fsencode(target))
-    elif entry.size == 0:  # the directory stays if that has changed
-        _add(archive, _info(name, entry), b"")
-    else:
-        descriptor = os.open(entry.name, FLAGS | os.O_NOFOLLOW, dir_fd=directory)
-        try:
-            if not _add_file(archive, _info(name, entry), descriptor, entry):
-                raise ChangedError(listing)
-        finally:
-            os.close(descriptor)
+        data = os.fsencode(os.readlink(f"{root}/{name}"))
+    info = _info(name, entry)
+    if data is not None:
+        _add(archive, info, data)
+        return
+    descriptor = os.open(f"{root}/{name}", FLAGS | os.O_NOFOLLOW)
+    try:
+        if not _add_file(archive, info, descriptor, entry):
+            raise ChangedError(listing)
+    finally:
+        os.close(descriptor)
 
 
 def _add_file(
@@ -110,9 +111,13 @@ def _add_file(
     return copied == entry.size
 
 
+@lru_cache
+def _date_time(seconds: int) -> tuple[int, int, int, int, int, int]:
+    return time.gmtime(min(max(seconds, _EARLIEST), _LATEST))[:6]
+
+
 def _info(name: str, entry: Entry) -> zipfile.ZipInfo:
-    seconds = min(max(entry.modified / 1e9, _EARLIEST), _LATEST)
-    info = zipfile.ZipInfo(name, time.gmtime(seconds)[:6])
+    info = zipfile.ZipInfo(name, _date_time(entry.modified // 10**9))
     info.external_attr = entry.mode << 16
     info.file_size = entry.size
     info.create_system = 3  # Unix: external_attr has the mode
@@ -125,7 +130,8 @@ def _add(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) -> None:
     info.compress_type, info.flag_bits = zipfile.ZIP_STORED, 0
     if len(data) > STORED:
         info.compress_type = zipfile.ZIP_DEFLATED
-        compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        memory = (-13, 5) if len(data) <= SMALL else (-zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL)
+        compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, *memory)
         data = compressor.compress(data) + compressor.flush()
     info.compress_size, info.header_offset = len(data), archive.start_dir
     assert archive.fp is not None

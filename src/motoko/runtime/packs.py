@@ -240,9 +240,13 @@ class FormerPacks:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._packs = list_packs(root)
+        self.update()
         self._names: dict[Pack, frozenset[bytes]] = {}
         self._members: dict[Pack, Mapping[str, zipfile.ZipInfo]] = {}
+
+    def update(self) -> None:
+        """List the packs again, after one was written."""
+        self._packs = list_packs(self._root)
 
     def hold(self, listing: Listing) -> bool:
         """Return whether one holds everything in a directory: its removal was interrupted."""

@@ -17,6 +17,7 @@ from ZODB.POSException import POSKeyError, ReadOnlyError
 from motoko.errors import MotokoError, ServerError
 from motoko.runtime.ports import SYSTEM
 from motoko.server.memory_buffer import MemoryBuffer
+from motoko.server.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,7 +97,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
             super().__init__(
                 address,
                 wait_timeout=timeout,
-                cache_size=CACHE_BYTES,
+                cache=MemoryCache(CACHE_BYTES),
                 _client_factory=_FastReconnectClient,
             )
         except ClientDisconnected as error:
