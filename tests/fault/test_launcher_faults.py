@@ -32,8 +32,12 @@ POINTS = (
 )
 # Passed by a launcher that adopts attempts, before it is ready.
 TAKING_OVER = ("launcher.adopting", "launcher.reclaimed")
-# Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py.
-ELSEWHERE = {"launcher.submission_written", "launcher.submitted", "launcher.job_recorded"}
+# Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py; and by what was
+# prepared for nothing: tests/integration/test_prepared_attempts.py.
+ELSEWHERE = {
+    "launcher.submission_written", "launcher.submitted", "launcher.job_recorded",
+    "launcher.withdrawn",
+}  # fmt: skip
 REMOVALS = (
     'cd /; rm -rf "$MOTOKO_RUN_DIR"',
     "rm -rf .motoko*",

@@ -77,12 +77,16 @@ def prepare_some(place: WorkflowHarness) -> tuple[RunKey, list[RunKey], list[Run
         place.wait(keys)
 
 
-def check(place: WorkflowHarness, keys: list[RunKey]) -> None:
-    """Check that each run ran once, and that nothing else is left of attempts."""
+def check_ran_once(place: WorkflowHarness, keys: list[RunKey]) -> None:
     records = place.wait(keys)
     assert {record.state for record in records} == {"FINISHED"}
     ran = (place.directory / "a" / "ran").read_text().split("\n")[:-1]
     assert sorted(int(line.split()[1]) for line in ran) == [key.id for key in keys]
+
+
+def check(place: WorkflowHarness, keys: list[RunKey]) -> None:
+    """Check that each run ran once, and that nothing else is left of attempts."""
+    check_ran_once(place, keys)
     assert names(place) == {f"run-{key.id}" for key in keys}
 
 
@@ -151,11 +155,25 @@ def test_a_successor_runs_each_of_them_once(place: WorkflowHarness, number: sign
     wait_until_replaceable(place.store)
     place.start(lease=1.0)
     go(place, long)
-    records = place.wait(keys)
+    check_ran_once(place, keys)
     with contextlib.suppress(ProcessLookupError):
         os.kill(first.process.pid, signal.SIGCONT)
     wait_until(lambda: not is_alive(first.process))
-    assert {record.state for record in records} == {"FINISHED"}
-    ran = (place.directory / "a" / "ran").read_text().split("\n")[:-1]
-    assert sorted(int(line.split()[1]) for line in ran) == [key.id for key in keys]
+    check_ran_once(place, keys)
     assert all(place.record(key).attempt == 2 for key in found)
+
+
+def test_a_launcher_killed_while_it_withdraws_them_loses_none(
+    place: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", "launcher.withdrawn:kill")
+        first = place.start(lease=1.0)
+    long, (waiting, *_), keys = prepare_some(place)
+    stop_launcher(place.state)
+    assert not is_alive(first.process)
+    assert place.record(waiting).state == "SUBMITTED"
+    wait_until_replaceable(place.store)
+    place.start()
+    go(place, long)
+    check_ran_once(place, keys)

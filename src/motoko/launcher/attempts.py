@@ -99,10 +99,9 @@ class SlotPool:
         return list(self._running)
 
     def unrecorded_starts(self) -> list[str]:
-        """Return the tokens of attempts that may have started without the database knowing it.
+        """Return the tokens of attempts whose start the database does not know, if they start.
 
-        One that waits may start at any moment. One that has ended is among them until its end is
-        in the database.
+        One that has ended is among them until its end is in the database.
         """
         return [attempt.token for attempt in self.attempts() if not attempt.start_recorded]
 

@@ -1,10 +1,11 @@
 """Notes of the attempts that each launcher starts, outside of all run directories.
 
 A launcher notes an attempt in ``.wf/starts/<launcher>`` before it starts the attempt. So a later
-launcher knows of a run whose script removed its own directory. A launcher starts attempts only
+launcher knows of a run whose script removed its own directory. A launcher notes attempts only
 while its directory exists. A successor renames the directory, then reads the notes. A suspended
 launcher that resumes checks for its directory after each note, and stops if it is missing. So every
-start is known to the successor or prevented.
+start is known to the successor or prevented. A line ``-TOKEN`` revokes the note of an attempt whose
+directory is removed before it starts.
 
 The notes may be lost when the machine restarts: then every claimed attempt counts as started.
 """
@@ -44,6 +45,7 @@ class StartNotes:
         self._owner = owner
         self._own = self._directory / owner
         self._size = 0
+        self._noted: set[str] = set()
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -70,21 +72,33 @@ class StartNotes:
         with self._lock:
             if self._size <= TRIM_BYTES:
                 return
-            content = "".join(f"{token}\n" for token in kept()).encode()
+            self._noted.intersection_update(kept())
+            content = "".join(f"{token}\n" for token in self._noted).encode()
             with self._checked():
                 write_atomic(self._own / FILE_NAME, content)
             self._size = len(content)
 
     def record(self, token: str) -> None:
         """Note an attempt that is about to start; raise OSError or as ``check``."""
+        with self._lock:
+            self._noted.add(token)
+            self._append(f"{token}\n")
+        self.check()  # a launcher that replaced the owner before has not read this note
+
+    def revoke(self, token: str) -> None:
+        """Revoke the note of an attempt before its directory is removed; raise as ``record``."""
+        with self._lock:
+            self._append(f"-{token}\n")
+            self._noted.discard(token)
+
+    def _append(self, line: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        with self._lock, self._checked():
+        with self._checked():
             descriptor = os.open(self._own / FILE_NAME, flags, PRIVATE_FILE)
             try:
-                self._size += os.write(descriptor, f"{token}\n".encode())
+                self._size += os.write(descriptor, line.encode())
             finally:
                 os.close(descriptor)
-        self.check()  # a launcher that replaced the owner before has not read this note
 
     @contextlib.contextmanager
     def _checked(self) -> Iterator[None]:
@@ -106,10 +120,12 @@ class StartNotes:
             raise LauncherError(message, hint=HINT) from error
 
     def contains(self, launcher: str, token: str) -> bool:
-        """Return whether the launcher noted the attempt."""
+        """Return whether the launcher noted the attempt, and did not revoke that."""
         names = (launcher, f"{launcher}{FENCED_SUFFIX}")
         files = [self._directory / name / FILE_NAME for name in names]
-        return any(token in read_file(f, limit=READ_LIMIT).text.split("\n") for f in files)
+        lines = [line for f in files for line in read_file(f, limit=READ_LIMIT).text.split("\n")]
+        own = [line for line in lines if line.removeprefix("-") == token]
+        return own[-1:] == [token]
 
     def other_launchers(self) -> set[str]:
         """Return the other launchers with notes."""

@@ -36,6 +36,7 @@ POINTS: Final = frozenset(
         "launcher.prepared",
         "launcher.start_recorded",
         "launcher.started",
+        "launcher.withdrawn",
         "launcher.before_commit",
         "launcher.after_commit",
         "launcher.adopting",

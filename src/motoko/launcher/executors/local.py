@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 
 from motoko.core.states import Lifecycle
-from motoko.errors import Fenced, LauncherError, ServerError
+from motoko.errors import LauncherError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempt_outcome import AttemptOutcome, Finding
@@ -25,15 +25,8 @@ from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.callback_guard import CallbackGuard
 from motoko.launcher.executors.early_exits import EarlyExits
 from motoko.launcher.executors.local_process import clear_group
-from motoko.launcher.executors.prepared_attempts import PreparedAttempt, PreparedAttempts
+from motoko.launcher.executors.local_starter import LocalStarter
 from motoko.launcher.orphan_processes import OrphanProcesses
-from motoko.launcher.preparation import (
-    RunNotStartable,
-    as_start_error,
-    prepare_attempt,
-)
-from motoko.launcher.run_directory import withdraw
-from motoko.runtime import fault_points
 from motoko.runtime.completion import to_completion
 from motoko.runtime.descendants import describe_process
 from motoko.runtime.ports import process_age
@@ -57,7 +50,6 @@ if TYPE_CHECKING:
 
 START_DELAY: Final = 0.2  # seconds; the start of a shorter run is recorded with its end
 START_THREADS: Final = 2  # one prepares a run while the system starts another
-AHEAD: Final = 4  # short attempts to prepare ahead, besides one for each slot
 POLL_SECONDS: Final = 1.0
 NOT_STARTED: Final = 111  # exit status of a wrapper that did not create its outbox
 
@@ -86,15 +78,13 @@ class LocalExecutor(Executor):
         self._grace = grace
         self._clock = store.runtime.clock
         self._orphans = OrphanProcesses(grace)
-        self._handles: dict[str, ProcessHandle] = {}
         self._tasks: TaskGroup
         self._busy = anyio.Event()
         self._guard = CallbackGuard()
         self._early_exits = EarlyExits(self._guard, self._end_early, self._watch_on)
-        self._starters = ThreadPoolExecutor(START_THREADS, "motoko-starter")
-        self._prepared = PreparedAttempts(self._prepare, self._withdraw, self._clock)
+        self._threads = ThreadPoolExecutor(START_THREADS, "motoko-starter")
+        self._starter = LocalStarter(store, pool, starts, self._files, spawner)
         self._submits_soon = False
-        self._short_studies: set[str] = set()
 
     def start(self, tasks: TaskGroup) -> None:
         """Start the executor's tasks."""
@@ -120,23 +110,27 @@ class LocalExecutor(Executor):
         try:
             await self._guard.run()
         finally:
-            close = partial(self._starters.shutdown, cancel_futures=True)
+            close = partial(self._threads.shutdown, cancel_futures=True)
             await to_completion(run_in_thread(close))
-            await to_completion(run_in_thread(self._prepared.withdraw_all))
+            await to_completion(run_in_thread(self._starter.prepared.withdraw_all))
             await to_completion(self._spawner.shells.stop_idle(self._grace))
 
     def _submit_fitting(self) -> None:
         self._submits_soon = False
-        batch = [a for a in self.pool.start_fitting() if not self._start_prepared(a)]
+        batch: list[Attempt] = []
+        for attempt in self.pool.start_fitting():
+            if self._starter.start_prepared(attempt):
+                self._watch_soon(attempt)
+            else:
+                batch.append(attempt)
         if batch:
-            self._call_starter(partial(self._spawn_all, batch), partial(self._on_started, batch))
-        slots = self.pool.slots
-        short = [a for a in self.pool.next_waiting(slots + AHEAD) if self._is_short(a)]
-        chosen = self._prepared.choose(short, slots)
+            start = partial(self._starter.start_all, batch)
+            self._call_in_thread(start, partial(self._on_started, batch))
+        chosen = self._starter.choose()
         if chosen:
-            self._call_starter(partial(self._prepared.prepare_all, chosen))
+            self._call_in_thread(partial(self._starter.prepared.prepare_all, chosen))
 
-    def _call_starter(
+    def _call_in_thread(
         self, work: Callable[[], _T], on_result: Callable[[_T], object] | None = None
     ) -> None:
         """Call ``work`` in a thread, then ``on_result`` in the event loop, which gets errors."""
@@ -147,16 +141,7 @@ class LocalExecutor(Executor):
                 return
             loop.call_soon_threadsafe(self._guard.call, partial(_pass_result, done, on_result))
 
-        self._starters.submit(work).add_done_callback(report)
-
-    def _start_prepared(self, attempt: Attempt) -> bool:
-        """Let an idle shell run an attempt that is prepared; return whether one does."""
-        prepared = self._prepared.find(attempt)
-        if prepared is None or not self._start_in_shell(attempt, prepared):
-            return False
-        self._prepared.remove(attempt)
-        self._watch_soon(attempt)
-        return True
+        self._threads.submit(work).add_done_callback(report)
 
     def _on_started(self, batch: list[Attempt], problems: list[Exception | None]) -> None:
         for attempt, problem in zip(batch, problems, strict=True):
@@ -166,81 +151,12 @@ class LocalExecutor(Executor):
                 attempt.started_at = None
                 self._fail_start(attempt, problem)
 
-    def _spawn_all(self, batch: list[Attempt]) -> list[Exception | None]:
-        """Start attempts; return the error of each. Blocks."""
-        return [self._spawn(attempt) for attempt in batch]
-
-    def _prepare(self, attempt: Attempt) -> PreparedAttempt | Exception:
-        """Create the run directory and note the start; return the error. Blocks."""
-        spec = prepare_attempt(self._store, attempt, self._starts, self._files)
-        if isinstance(spec, Exception):
-            return spec
-        try:
-            self._starts.trim(self.pool.unrecorded_starts)
-            self._starts.record(attempt.token)
-            fault_points.point("launcher.start_recorded")
-        except OSError as error:
-            return as_start_error(error)
-        except (Fenced, ServerError) as error:
-            return error
-        line = None
-        if self._is_short(attempt):
-            line = self._spawner.shell_command(
-                spec.paths.attempt_path, spec.command, spec.variables
-            )
-        return PreparedAttempt(spec, line, self._clock.monotonic())
-
-    def _withdraw(self, attempt: Attempt) -> None:
-        """Remove the directory of an attempt that does not start as it was prepared. Blocks."""
-        try:
-            withdraw(attempt.paths, self._starts.check)
-        except (Fenced, ServerError, OSError) as error:  # a later attempt moves it aside
-            log.info("%s stays: %s", attempt.paths.run_directory, error)
-
-    def _spawn(self, attempt: Attempt) -> Exception | None:
-        """Create the run directory and start the wrapper; return an error. Blocks."""
-        prepared = self._prepared.use(attempt)
-        if isinstance(prepared, Exception):
-            return prepared
-        if self._start_in_shell(attempt, prepared):
-            return None
-        spec = prepared.spec
-        self._note_start(attempt)
-        try:
-            self._handles[attempt.token] = self._spawner.spawn(
-                spec.paths.attempt_path, spec.command, spec.variables
-            )
-        except OSError as error:
-            return as_start_error(error)
-        except ValueError as error:  # the options contain a null byte
-            return RunNotStartable(str(error))
-        fault_points.point("launcher.started")
-        return None
-
-    def _start_in_shell(self, attempt: Attempt, prepared: PreparedAttempt) -> bool:
-        """Let an idle shell run the attempt if it is expected to be short."""
-        if prepared.command is None or not self._is_short(attempt):
-            return False
-        paths = prepared.spec.paths
-        handle = self._spawner.shells.run(paths.runs_root, paths.outbox_name, prepared.command)
-        if handle is None:
-            return False
-        self._note_start(attempt)
-        self._handles[attempt.token] = handle
-        fault_points.point("launcher.started")
-        return True
-
-    def _note_start(self, attempt: Attempt) -> None:
-        attempt.started_at = self._store.now()
-        attempt.started_uptime = self._clock.uptime()
-
-    def _is_short(self, attempt: Attempt) -> bool:
-        """Return whether the attempt is expected to be short, as the latest of its study."""
-        return attempt.key.study in self._short_studies
-
     def _watch_soon(self, attempt: Attempt) -> None:
         self._busy.set()
-        handle, seconds = self._handles[attempt.token], min(START_DELAY, self._time_left(attempt))
+        handle, seconds = (
+            self._starter.handles[attempt.token],
+            min(START_DELAY, self._time_left(attempt)),
+        )
         if attempt.start_recorded or not self._early_exits.watch(attempt, handle, seconds):
             self._watch_on(attempt)
         self._stop_started(attempt)  # cancelled during its start
@@ -249,8 +165,8 @@ class LocalExecutor(Executor):
 
     def _watch_on(self, attempt: Attempt) -> None:
         """Record the start of an attempt unless it is recorded, and watch its process."""
-        handle = self._handles[attempt.token]
-        self._short_studies.discard(attempt.key.study)
+        handle = self._starter.handles[attempt.token]
+        self._starter.short_studies.discard(attempt.key.study)
         if not attempt.start_recorded and not handle.has_ended:
             attempt.process = handle.identity
             self._updates.started.append(attempt)
@@ -272,14 +188,14 @@ class LocalExecutor(Executor):
 
     def _end_early(self, attempt: Attempt, status: int | None) -> None:
         """Record the end of a short attempt, in a task if it left processes."""
-        handle = self._handles[attempt.token]
+        handle = self._starter.handles[attempt.token]
         simple = status is not None and status >= 0 and status != NOT_STARTED
         if simple and handle.is_alone() and self._orphans.has_none(self._pids()):
-            del self._handles[attempt.token]
+            del self._starter.handles[attempt.token]
             attempt.process = handle.identity
             if self._orphans.adopts and not handle.reuse():
                 self._spawner.shells.start(attempt.paths.runs_root)
-            self._short_studies.add(attempt.key.study)
+            self._starter.short_studies.add(attempt.key.study)
             self._end(attempt, status)
         else:
             self._tasks.start_soon(self._finish, attempt, handle, status)
@@ -293,7 +209,7 @@ class LocalExecutor(Executor):
             outcome = await run_in_thread(partial(_outcome_of_no_start, attempt))
         elif status is None or status < 0:  # then the exit record has the status
             status, fault = await run_in_thread(partial(exit_record, attempt.paths))
-        del self._handles[attempt.token]
+        del self._starter.handles[attempt.token]
         attempt.process = handle.identity
         self._end(attempt, status, now, outcome=outcome, fault=fault)
 
@@ -306,7 +222,9 @@ class LocalExecutor(Executor):
 
     def _pids(self) -> set[int]:
         # A thread adds to them.
-        return self._spawner.shells.pids().union(h.pid for h in list(self._handles.values()))
+        return self._spawner.shells.pids().union(
+            h.pid for h in list(self._starter.handles.values())
+        )
 
     async def _poll_outboxes(self) -> None:
         """Report the running attempts whose outboxes have new data, until cancelled."""
@@ -317,7 +235,7 @@ class LocalExecutor(Executor):
                 new_data = await run_in_thread(partial(_with_new_data, running))
                 waiting = set(await run_in_thread(partial(_waiting_for_space, running)))
                 for attempt in waiting & without_record:
-                    handle = self._handles.get(attempt.token)
+                    handle = self._starter.handles.get(attempt.token)
                     if handle is not None and not handle.has_ended:
                         await run_in_thread(partial(_check_disk_space, attempt))
                 without_record = waiting
@@ -337,17 +255,17 @@ class LocalExecutor(Executor):
     # -- stopping --------------------------------------------------------------------------
 
     def _end_waiting(self, attempt: Attempt) -> None:
-        if attempt in self._prepared:
+        if attempt in self._starter.prepared:
             self.pool.release(attempt)
-            self._call_starter(
-                partial(self._prepared.withdraw, attempt),
+            self._call_in_thread(
+                partial(self._starter.prepared.withdraw, attempt),
                 lambda _: self._end(attempt, None),
             )
         else:
             super()._end_waiting(attempt)
 
     def _stop_started(self, attempt: Attempt) -> None:
-        handle = self._handles.get(attempt.token)
+        handle = self._starter.handles.get(attempt.token)
         if handle is not None and attempt.stop_reason is not None:
             self._tasks.start_soon(self._stop, attempt, handle, attempt.stop_reason)
 
@@ -357,14 +275,14 @@ class LocalExecutor(Executor):
             await handle.stop(self._grace)
 
     def _abandon(self, attempt: Attempt) -> None:
-        self._prepared.remove(attempt)
-        handle = self._handles.get(attempt.token)
+        self._starter.prepared.remove(attempt)
+        handle = self._starter.handles.get(attempt.token)
         if handle is not None and attempt.stop_reason is None:
             attempt.stop_reason = Lifecycle.CANCELLED
             self._tasks.start_soon(handle.stop, self._grace)
 
     def _unwatch(self, attempt: Attempt) -> bool:
-        handle = self._handles.get(attempt.token)
+        handle = self._starter.handles.get(attempt.token)
         if handle is not None:
             handle.forget()
         return handle is not None
@@ -394,7 +312,7 @@ class LocalExecutor(Executor):
             self._tasks.start_soon(self._finish_unwatched, attempt, found)
             return
         log.info("run %s: is still running", attempt.key)
-        self._handles[attempt.token] = handle
+        self._starter.handles[attempt.token] = handle
         self._watch_soon(attempt)
 
     def _examine(self, attempt: Attempt, *, restarted: bool) -> RecoveredAttempt:
