@@ -513,6 +513,15 @@ def test_the_contents_of_a_former_pack_are_read_once(
     assert opened == 2 * list_packs(root)
 
 
+def test_directories_of_runs_that_have_not_ended_are_no_problem(store: WorkflowStore) -> None:
+    """A launcher that starts finds those of runs that it has just adopted."""
+    (root_of(store) / "run-99").mkdir()
+    keeper = DirectoryKeeper(store, lambda: ("packed", ["a"], True))
+    asyncio.run(keeper.finish())
+    assert keeper.stayed == {}
+    assert list(loose_runs(root_of(store))) == [99]
+
+
 def test_a_change_of_keep_applies_to_directories_that_stayed(store: WorkflowStore) -> None:
     root, keep = root_of(store), ["packed"]
     os.mkfifo(root / "run-2" / "pipe")

@@ -19,7 +19,13 @@ import anyio
 from motoko.config import KEEP_ALL, KEEP_FAILED
 from motoko.core.records import RunKey
 from motoko.errors import MotokoError
-from motoko.launcher.packing import PackingHelper, loose_runs, pack_runs, remove_finished
+from motoko.launcher.packing import (
+    NOT_ENDED,
+    PackingHelper,
+    loose_runs,
+    pack_runs,
+    remove_finished,
+)
 from motoko.runtime.pack_joining import MAX_RUNS
 from motoko.storage.orchestrator_leases import live_orchestrators
 from motoko.storage.session import Session
@@ -161,6 +167,7 @@ class DirectoryKeeper:
         reasons = [
             f"the directory of run {study}.{run_id} stays: {reason}"
             for run_id, reason in result.left.items()
+            if reason != NOT_ENDED  # its end follows, such as that of a run of an earlier launcher
         ]
         for reason in reasons:
             log.info("%s", reason)

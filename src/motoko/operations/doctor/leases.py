@@ -12,7 +12,7 @@ from motoko.errors import ConfigError, DatabaseVersionError, StorageError
 from motoko.launcher.control import running_launchers
 from motoko.operations.doctor.findings import Finding, ok, warning
 from motoko.operations.doctor.processes import ProcessFacts, code_findings, describe, newest
-from motoko.operations.explain import LauncherCoverage
+from motoko.operations.explain import HELD, LauncherCoverage
 from motoko.orchestrator.run_ends import executions
 from motoko.printable import join_names
 from motoko.runtime.environment import environment_differences
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from motoko.storage.tables import Tables
 
 RESTART: Final = "motoko kill && motoko launcher"
+RELEASE: Final = "`motoko why` names the command that releases them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def judge(facts: LeasesFacts) -> list[Finding]:
         findings += _judge_launcher(lease)
     for reason, number in facts.unserved.items():
         runs = "1 run waits" if number == 1 else f"{number:,} runs wait"
-        step = "Start a launcher: `motoko launcher`."
+        step = RELEASE if reason == HELD else "Start a launcher: `motoko launcher`."
         findings.append(warning("runs-unserved", "launchers", f"{runs}: {reason}", step))
     if not facts.orchestrators:
         findings.append(ok("orchestrators", "orchestrators", "none is running"))
