@@ -32,7 +32,8 @@ PASSAGES = {
     "launcher.after_commit": (1, 2, 3),
 }
 ELSEWHERE = {
-    "launcher.start_recorded", "launcher.started", "launcher.adopting", "launcher.reclaimed"
+    "launcher.start_recorded", "launcher.started", "launcher.withdrawn", "launcher.adopting",
+    "launcher.reclaimed",
 }  # fmt: skip
 
 

@@ -200,6 +200,18 @@ def test_a_dead_launcher_and_waiting_runs_are_named(shell: Shell) -> None:
     assert problems(shell) == {"launcher-died": "warning", "runs-unserved": "warning"}
 
 
+def test_no_launcher_is_proposed_for_held_runs(shell: Shell) -> None:
+    with _opened(shell) as workflow:
+        workflow.s.create_task(x=[1, 2])
+        shell.ok("hold", "--run_name", "a")
+        workflow.start_launcher_daemons()
+        found = examine(shell)["findings"]
+    (unserved,) = (one for one in found if one["code"] == "runs-unserved")
+    assert "motoko launcher" not in unserved["next_step"]
+    assert "motoko release --run_name a" in shell.ok("why")
+    shell.ok("kill")
+
+
 def test_permissions_and_replaced_files_are_named(shell: Shell) -> None:
     with _opened(shell):
         pass

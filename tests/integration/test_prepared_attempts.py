@@ -177,3 +177,16 @@ def test_a_launcher_killed_while_it_withdraws_them_loses_none(
     place.start()
     go(place, long)
     check_ran_once(place, keys)
+
+
+def test_one_without_a_start_note_leaves_no_directory(place: WorkflowHarness) -> None:
+    launcher = place.start()
+    keys = place.create([{"x": 1}] * 300)
+    wait_until((place.directory / "a" / "ran").exists)
+    (notes,) = place.state.path.glob("starts/*/notes")
+    (place.directory / "link").symlink_to(place.directory)  # a directory cannot be written
+    (place.directory / "link").replace(notes)
+    wait_until(lambda: not is_alive(launcher.process))
+    assert prepared(place, keys) == []
+    place.start()
+    check_ran_once(place, keys)

@@ -13,6 +13,7 @@ from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.attempts import Attempt, SlotPool
 from motoko.launcher.executors.prepared_attempts import (
     MAX_AGE,
+    SLOW,
     PreparedAttempt,
     PreparedAttempts,
 )
@@ -116,6 +117,20 @@ def test_an_attempt_with_an_error_is_tried_again_at_its_start(preparations: Prep
     preparations.error = None
     assert isinstance(preparations.attempts.use(attempt), PreparedAttempt)
     assert preparations.withdrawn == []
+
+
+def test_nothing_is_prepared_ahead_while_that_is_slow(preparations: Preparations) -> None:
+    slow, next_one, later = (make_attempt(number) for number in range(3))
+
+    def take_long() -> None:
+        preparations.clock.seconds += 2 * SLOW
+
+    preparations.meanwhile = take_long
+    preparations.prepare(slow)
+    assert preparations.attempts.choose([next_one], 1) == []
+    preparations.meanwhile = lambda: None
+    assert isinstance(preparations.attempts.use(next_one), PreparedAttempt)
+    assert preparations.attempts.choose([later], 1) == [later]
 
 
 def test_what_was_prepared_for_nothing_is_removed(preparations: Preparations) -> None:

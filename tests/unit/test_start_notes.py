@@ -34,6 +34,13 @@ def test_a_revoked_note_does_not_count_until_it_is_made_again(notes: StartNotes)
     assert not notes.contains("other", "one")
 
 
+def test_what_was_not_noted_needs_no_space_to_be_revoked(notes: StartNotes, tmp_path: Path) -> None:
+    (tmp_path / "starts" / "me" / "notes").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        notes.record("one")
+    notes.revoke("one")
+
+
 def test_trimmed_notes_name_attempts_that_were_noted(notes: StartNotes) -> None:
     """One that waits for a slot is kept, but not noted: it does not start until then."""
     notes.record("first")

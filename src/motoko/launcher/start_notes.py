@@ -81,15 +81,16 @@ class StartNotes:
     def record(self, token: str) -> None:
         """Note an attempt that is about to start; raise OSError or as ``check``."""
         with self._lock:
-            self._noted.add(token)
             self._append(f"{token}\n")
+            self._noted.add(token)
         self.check()  # a launcher that replaced the owner before has not read this note
 
     def revoke(self, token: str) -> None:
-        """Revoke the note of an attempt before its directory is removed; raise as ``record``."""
+        """Revoke a note, if any, before the directory is removed; raise as ``record``."""
         with self._lock:
-            self._append(f"-{token}\n")
-            self._noted.discard(token)
+            if token in self._noted:
+                self._append(f"-{token}\n")
+                self._noted.discard(token)
 
     def _append(self, line: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

@@ -257,10 +257,9 @@ class LocalExecutor(Executor):
     def _end_waiting(self, attempt: Attempt) -> None:
         if attempt in self._starter.prepared:
             self.pool.release(attempt)
-            self._call_in_thread(
-                partial(self._starter.prepared.withdraw, attempt),
-                lambda _: self._end(attempt, None),
-            )
+            withdraw = partial(self._starter.prepared.withdraw, attempt)
+            end = partial(self._call_in_thread, withdraw, lambda _: self._end(attempt, None))
+            self._guard.call(end)  # once the executor has ended, the launcher requeues the attempt
         else:
             super()._end_waiting(attempt)
 

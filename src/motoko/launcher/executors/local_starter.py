@@ -118,10 +118,9 @@ class LocalStarter:
             self._starts.trim(self._pool.unrecorded_starts)
             self._starts.record(attempt.token)
             fault_points.point("launcher.start_recorded")
-        except OSError as error:
-            return as_start_error(error)
-        except (Fenced, ServerError) as error:
-            return error
+        except (Fenced, ServerError, OSError) as error:
+            self._withdraw(attempt)  # its directory would prevent another try
+            return as_start_error(error) if isinstance(error, OSError) else error
         line = None
         if self._is_short(attempt):
             path = spec.paths.attempt_path

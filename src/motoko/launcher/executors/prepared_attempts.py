@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Clock
 
 MAX_AGE: Final = 1.0  # seconds; the files of the study may have changed since
+# Seconds of one preparation. Many slower ones would be too old when they are used, and those that
+# have slots would wait for the others.
+SLOW: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,24 @@ class PreparedAttempts:
         withdraw: Callable[[Attempt], object],
         clock: Clock,
     ) -> None:
-        self._prepare = prepare
+        self._call_prepare = prepare
         self._withdraw = withdraw
         self._clock = clock
         self._chosen: set[Attempt] = set()
         self._ready: dict[Attempt, PreparedAttempt] = {}
         self._lock = threading.Lock()
+        self._is_slow = False
 
     def __contains__(self, attempt: Attempt) -> bool:
         return attempt in self._chosen or attempt in self._ready
 
     def choose(self, waiting: Sequence[Attempt], enough: int) -> list[Attempt]:
-        """Return which attempts to prepare now: none if more than ``enough`` are prepared."""
+        """Return which attempts to prepare now: none if more than ``enough`` are prepared.
+
+        None either if the last preparation was slow.
+        """
+        if self._is_slow:
+            return []
         new = [attempt for attempt in waiting if attempt not in self]
         if len(waiting) - len(new) > enough:
             return []
@@ -67,6 +76,12 @@ class PreparedAttempts:
                 if attempt in self._chosen and isinstance(found, PreparedAttempt):
                     self._ready[attempt] = found
                 self._chosen.discard(attempt)
+
+    def _prepare(self, attempt: Attempt) -> PreparedAttempt | Exception:
+        begun = self._clock.monotonic()
+        found = self._call_prepare(attempt)
+        self._is_slow = self._clock.monotonic() - begun > SLOW
+        return found
 
     def find(self, attempt: Attempt) -> PreparedAttempt | None:
         """Return a prepared attempt if nothing has changed since."""
