@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from functools import partial
@@ -14,6 +15,7 @@ import pytest
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.launcher.control import resume_runs, stop_launcher, suspend_runs
+from motoko.launcher.executors.attempt_shells import MAX_COMMAND
 from motoko.launcher.executors.prepared_attempts import MAX_AGE
 from motoko.runtime.processes import is_alive
 from tests.support import workflow_processes
@@ -101,6 +103,14 @@ def test_all_of_them_run_once(place: WorkflowHarness) -> None:
     check(place, keys)
 
 
+def test_commands_of_all_lengths_run_once(place: WorkflowHarness) -> None:
+    """A thread sends the long ones to a shell."""
+    lengths = (1, select.PIPE_BUF // 2, select.PIPE_BUF, MAX_COMMAND, 1) * 8
+    keys = [place.run(fields={"text": "a" * length}) for length in lengths]
+    place.start()
+    check(place, keys)
+
+
 def test_a_cancelled_one_leaves_no_directory(place: WorkflowHarness) -> None:
     place.start()
     long, (first, *_), keys = prepare_some(place)
@@ -140,7 +150,7 @@ def test_a_changed_script_is_used(place: WorkflowHarness) -> None:
     place.start()
     long, found, keys = prepare_some(place)
     (place.directory / "a" / "launch.sh").write_text(SCRIPT.replace("first", "second"))
-    time.sleep(MAX_AGE)
+    time.sleep(MAX_AGE)  # on any machine the preparations are older then
     go(place, long)
     check(place, keys)
     ran = (place.directory / "a" / "ran").read_text().split("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import Fenced, ServerError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
+MAX_AT_ONCE: Final = select.PIPE_BUF - 64  # bytes; with the time, every empty pipe takes them
 AHEAD: Final = 4  # short attempts to prepare ahead, besides one for each slot
 
 log = logging.getLogger(__name__)
@@ -59,9 +61,14 @@ class LocalStarter:
         return self.prepared.choose(short, slots)
 
     def start_prepared(self, attempt: Attempt) -> bool:
-        """Let an idle shell run an attempt that is prepared; return whether one does."""
+        """Let an idle shell run an attempt that is prepared; return whether one does.
+
+        A thread sends a command that might block the event loop.
+        """
         prepared = self.prepared.find(attempt)
-        if prepared is None or not self._start_in_shell(attempt, prepared):
+        if prepared is None or len(prepared.command or b"") > MAX_AT_ONCE:
+            return False
+        if not self._start_in_shell(attempt, prepared):
             return False
         self.prepared.remove(attempt)
         return True

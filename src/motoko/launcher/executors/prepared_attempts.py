@@ -109,7 +109,7 @@ class PreparedAttempts:
         return self._prepare(attempt)
 
     def withdraw(self, attempt: Attempt) -> None:
-        """Remove what was prepared for an attempt that will not start."""
+        """Withdraw an attempt that will not start, if it is prepared."""
         with self._lock:
             self._chosen.discard(attempt)
             found = self._ready.pop(attempt, None)
@@ -117,6 +117,6 @@ class PreparedAttempts:
             self._withdraw(attempt)
 
     def withdraw_all(self) -> None:
-        """Remove what was prepared, after the last call of another thread."""
+        """Withdraw all prepared attempts, after the last call of another thread."""
         for attempt in list(self._ready):
             self.withdraw(attempt)
