@@ -94,7 +94,8 @@ def test_frame_csv_and_json_hold_the_values_of_handles(rows: list[dict[str, Any]
                 assert read[row][name] == ("" if expected is None else text)
 
 
-PARTS = st.lists(
+TEXTS = st.lists(st.lists(TYPES["str"], min_size=1, max_size=4), min_size=2, max_size=5)
+PARTS = TEXTS | st.lists(
     st.one_of(
         *(st.lists(values | st.none(), min_size=1, max_size=3) for values in TYPES.values()),
         st.lists(st.integers(-9, 9), min_size=2, max_size=4),

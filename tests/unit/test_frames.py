@@ -63,6 +63,17 @@ def test_a_column_has_the_dtype_of_its_type(
         assert expected is None or found == expected
 
 
+@pytest.mark.parametrize("width", [3, 120])
+def test_a_frame_of_any_width_takes_values_and_columns(width: int) -> None:
+    names = [f"c{number}" for number in range(width)]
+    values = {name: [0.5, None] for name in names}
+    frame = to_frame(ColumnTable("s", dict.fromkeys(names, "float"), values, length=2))
+    frame["new"] = 1  # pandas warns if the columns are apart, and a warning fails the test
+    frame.loc[1, "c1"] = 2.5
+    assert frame["c1"].tolist() == [0.5, 2.5]
+    assert values["c1"] == [0.5, None]
+
+
 def test_a_frame_without_rows_or_columns_keeps_the_others() -> None:
     assert list(to_frame(table("int")).columns) == ["v"]
     assert to_frame(ColumnTable("s", {}, {}, length=3)).shape == (3, 0)

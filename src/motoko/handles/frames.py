@@ -14,14 +14,16 @@ from motoko.core.values import to_json
 from motoko.errors import MotokoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from pandas import DataFrame
 
+    from motoko.core.column_encoding import Column
     from motoko.core.run_columns import ColumnTable
 
 INT64: Final = range(-(2**63), 2**63)
+SEPARATE: Final = 20  # columns; from 100 on, pandas warns that a frame is fragmented
 MAX_EXACT: Final = 2**53  # larger integers are not exact as floats
 
 
@@ -46,7 +48,12 @@ def to_frame(table: ColumnTable) -> DataFrame:
     """
     pandas = require_pandas("to_frame")
     series = {name: _array(pandas, table.types[name], _parts(table, name)) for name in table.names}
-    frame: DataFrame = pandas.DataFrame(series, index=range(len(table)), columns=[*table.names])
+    frame: DataFrame = pandas.DataFrame(
+        series,
+        index=range(len(table)),
+        columns=[*table.names],
+        copy=len(series) > SEPARATE,  # nobody else has these arrays
+    )
     return frame
 
 
@@ -96,10 +103,10 @@ def _array(pandas: Any, declared: str | None, parts: Sequence[Sequence[Any]]) ->
     kinds.discard(type(None))
     kind = _common_kind(kinds, declared)
     if kind == "float" and (int not in kinds or _exact_as_floats(chain(*parts), kinds)):
-        return pandas.array(_numbers(parts, "float64"), dtype="float64")
+        return pandas.array(_numbers(parts, "float64"), dtype="float64", copy=False)
     with contextlib.suppress(OverflowError):  # an integer of more than 64 bits
         if kind == "int" and is_complete:
-            return pandas.array(_numbers(parts, "int64"), dtype="Int64")
+            return pandas.array(_numbers(parts, "int64"), dtype="Int64", copy=False)
         if kind == "int":
             return pandas.array(list(chain(*parts)), dtype="Int64")
     with contextlib.suppress(UnicodeEncodeError):
@@ -125,13 +132,15 @@ def _numbers(parts: Sequence[Sequence[Any]], dtype: str) -> Any:
     """Return numbers as a numpy array; None becomes nan."""
     import numpy
 
-    found = [numpy.empty(0, dtype)]
+    found, start = numpy.empty(sum(map(len, parts)), dtype), 0
     for values in parts:
+        end = start + len(values)
         if isinstance(values, range):
-            found.append(numpy.arange(values.start, values.stop, values.step).astype(dtype))
+            found[start:end] = numpy.arange(values.start, values.stop, values.step)
         else:
-            found.append(numpy.array(values, dtype))
-    return numpy.concatenate(found)
+            found[start:end] = values
+        start = end
+    return found
 
 
 def _texts(pandas: Any, parts: Sequence[Sequence[Any]]) -> Any:
@@ -146,41 +155,46 @@ def _texts(pandas: Any, parts: Sequence[Sequence[Any]]) -> Any:
         return values
     import pyarrow
 
+    groups = groupby(parts, lambda part: None if IS_BIG_ENDIAN else _encoding(part))
+    found = [_arrow(pyarrow, encoding, [*group]) for encoding, group in groups]
+    return pyarrow.concat_arrays(found) if found else pyarrow.array([], pyarrow.large_string())
+
+
+def _encoding(part: Sequence[Any]) -> tuple[Any, ...] | None:
+    """Return what parts have in common that are joined without Python objects."""
+    if not isinstance(part, EncodedValues):
+        return None
+    kind, content, _ = part.column
+    return (kind, content) if kind == "choice" else (kind,)
+
+
+def _arrow(pyarrow: Any, encoding: tuple[Any, ...] | None, parts: Sequence[Any]) -> Any:
+    """Return texts of one encoding as an Arrow array."""
     texts = pyarrow.large_string()
-    found = [_arrow(pyarrow, part).cast(texts) for part in _joined_choices(parts)]
-    return pyarrow.concat_arrays(found) if found else pyarrow.array([], texts)
+    if encoding is None:
+        return pyarrow.array(list(chain.from_iterable(parts)), texts)
+    data = b"".join(part.column[2] for part in parts)
+    if encoding[0] == "text":
+        bounds = pyarrow.py_buffer(_joined_bounds([part.column for part in parts]))
+        buffers = [None, bounds, pyarrow.py_buffer(data)]
+        found = pyarrow.Array.from_buffers(texts, sum(map(len, parts)), buffers)
+        found.validate(full=True)
+        return found
+    places = pyarrow.Array.from_buffers(pyarrow.uint8(), len(data), [None, pyarrow.py_buffer(data)])
+    return pyarrow.array(encoding[1], texts).take(places)
 
 
-def _joined_choices(parts: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-    """Yield parts, those with the same choices as one."""
-    for choices, group in groupby(parts, _choices):
-        if choices is None:
-            yield from group
-        else:
-            columns = [part.column for part in group if isinstance(part, EncodedValues)]
-            yield EncodedValues(("choice", choices, b"".join(data for _, _, data in columns)))
+def _joined_bounds(columns: Sequence[Column]) -> Any:
+    """Return the bounds of texts in the joined data of columns of the kind "text"."""
+    import numpy
 
-
-def _choices(part: Sequence[Any]) -> tuple[Any, ...] | None:
-    if isinstance(part, EncodedValues) and part.column[0] == "choice":
-        choices: tuple[Any, ...] = part.column[1]
-        return choices
-    return None
-
-
-def _arrow(pyarrow: Any, values: Sequence[str | None]) -> Any:
-    """Return texts as an Arrow array, without Python objects if they are encoded."""
-    if IS_BIG_ENDIAN or not isinstance(values, EncodedValues):
-        return pyarrow.array(list(values), pyarrow.large_string())
-    kind, content, data = values.column
-    if kind == "choice":
-        places = pyarrow.Array.from_buffers(
-            pyarrow.uint8(), len(data), [None, pyarrow.py_buffer(data)]
-        )
-        return pyarrow.array(content, pyarrow.large_string()).take(places)
-    buffers = [None, pyarrow.py_buffer(content), pyarrow.py_buffer(data)]
-    found = pyarrow.Array.from_buffers(pyarrow.string(), len(values), buffers)
-    found.validate(full=True)
+    parts = [numpy.frombuffer(bounds, "<i4") for _, bounds, _ in columns]
+    found = numpy.zeros(sum(map(len, parts)) - len(parts) + 1, numpy.int64)
+    start = joined = 0
+    for part, (_, _, data) in zip(parts, columns, strict=True):
+        end = start + len(part) - 1
+        numpy.add(part[1:], joined, out=found[start + 1 : end + 1], dtype=numpy.int64)
+        start, joined = end, joined + len(data)
     return found
 
 
