@@ -17,7 +17,7 @@ import pytest
 from motoko.core.changes import EditRun
 from motoko.core.edits import Retry
 from motoko.core.records import RunKey
-from motoko.launcher import directory_packing
+from motoko.launcher import directory_keeper, directory_packing
 from motoko.launcher.attempt_paths import attempt_directory
 from motoko.launcher.directory_keeper import DirectoryKeeper
 from motoko.launcher.directory_removal import remove_pending
@@ -522,6 +522,29 @@ def test_directories_of_runs_that_have_not_ended_are_no_problem(store: WorkflowS
     assert list(loose_runs(root_of(store))) == [99]
 
 
+def test_a_run_of_an_earlier_launcher_that_ends_during_a_step_is_packed_in_the_next(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, steps = root_of(store), 0
+    (root / "run-5").mkdir()
+    keeper = DirectoryKeeper(store, lambda: ("packed", ["a"], True))
+
+    def pack(*args: Any) -> Any:
+        nonlocal steps
+        assert len(keeper), "the launcher might end"
+        result = pack_runs(*args)
+        steps += 1
+        if steps == 1:
+            (root / "run-5").rmdir()
+            execute(store, 5, "FINISHED")
+            keeper.add([RunKey("a", 5)])
+        return result
+
+    monkeypatch.setattr(directory_keeper, "pack_runs", pack)
+    asyncio.run(keeper.finish())
+    assert (steps, list(loose_runs(root)), len(keeper)) == (2, [], 0)
+
+
 def test_a_change_of_keep_applies_to_directories_that_stayed(store: WorkflowStore) -> None:
     root, keep = root_of(store), ["packed"]
     os.mkfifo(root / "run-2" / "pipe")
@@ -637,8 +660,6 @@ def test_a_keeper_publishes_why_directories_stay(
 def test_the_newest_runs_keep_their_directories_while_an_orchestrator_works(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from motoko.launcher import directory_keeper
-
     live: Mapping[str, None] = {"r": None}
     monkeypatch.setattr(directory_keeper, "live_orchestrators", lambda *_: live)
     monkeypatch.setattr(directory_keeper, "NEWEST", 2)
@@ -662,8 +683,6 @@ def test_the_newest_runs_keep_their_directories_while_an_orchestrator_works(
 async def test_the_newest_runs_are_packed_after_the_orchestrator_ended(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from motoko.launcher import directory_keeper
-
     looks = iter([{"r": None}, {"r": None}])
     monkeypatch.setattr(directory_keeper, "live_orchestrators", lambda *_: next(looks, {}))
     monkeypatch.setattr(directory_keeper, "LOOK_SECONDS", 0.001)

@@ -58,7 +58,9 @@ class DirectoryKeeper:
     ) -> None:
         self._store = store
         self._situation = situation
+        self._earlier: dict[RunKey, None] = {}  # found by a search; only steps use it
         self._ended: dict[RunKey, None] = {}  # in the order of their ends
+        self._in_step = 0
         self._keep = KEEP_ALL
         self._searched: set[str] = set()
         self.stayed: dict[str, str] = {}  # by study, a directory left in the last step, and why
@@ -76,7 +78,8 @@ class DirectoryKeeper:
         self._wake.set()
 
     def __len__(self) -> int:
-        return len(self._ended)
+        """Return the number of runs to treat, those of the current step included."""
+        return len(self._earlier) + len(self._ended) + self._in_step
 
     async def run(self) -> None:
         """Make the steps that are due after commits, one at a time, until cancelled."""
@@ -86,7 +89,7 @@ class DirectoryKeeper:
                     pass
                 if self._store.clock.monotonic() >= self._helper_used + UNUSED_SECONDS:
                     self._helper.close()
-                look = bool(self._ended) or self._helper.is_running
+                look = len(self) > 0 or self._helper.is_running
                 with anyio.move_on_after(LOOK_SECONDS if look else None):
                     await self._wake.wait()
                 self._wake.clear()
@@ -116,7 +119,7 @@ class DirectoryKeeper:
         """Return whether there may be something to do."""
         if keep == KEEP_ALL:
             return False
-        return len(self._ended) >= (1 if idle else BACKLOG) or (
+        return len(self) >= (1 if idle else BACKLOG) or (
             idle and not self._searched.issuperset(studies)
         )
 
@@ -132,17 +135,20 @@ class DirectoryKeeper:
         with contextlib.closing(Session(self._store.database)) as session:
             orchestrated = bool(live_orchestrators(session.tables, self._store.steady()))
         newest, least = (NEWEST, NEWEST + BATCH) if orchestrated else (0, 1)
-        if len(self._ended) < least:
+        if len(self) < least:
             return False
-        chosen = list(self._ended)[: min(limit, len(self._ended) - newest)]
+        chosen = [*self._earlier, *self._ended][: min(limit, len(self) - newest)]
+        self._in_step = len(chosen)
+        for key in chosen:  # now: one that has not ended may end, and be added, during the step
+            self._earlier.pop(key, None)
+            self._ended.pop(key, None)
         for study in dict.fromkeys(key.study for key in chosen):
             ids = {key.id for key in chosen if key.study == study}
             self._apply(keep, study, ids, helper=helper)
         if helper:
             self._helper_used = self._store.clock.monotonic()
-        for key in chosen:
-            self._ended.pop(key, None)
-        return len(self._ended) >= least
+        self._in_step = 0
+        return len(self) >= least
 
     def _search(self, studies: Iterable[str]) -> None:
         """Find the directories that earlier launchers left."""
@@ -151,7 +157,7 @@ class DirectoryKeeper:
                 self._searched.add(study)
                 earlier = loose_runs(self._store.runs_root(study))
                 keys = (RunKey(study, run_id) for run_id in earlier)
-                self._ended = {k: None for k in keys if k not in self._ended} | self._ended
+                self._earlier.update((key, None) for key in keys if key not in self._ended)
 
     def _apply(self, keep: str, study: str, ids: set[int], *, helper: bool) -> None:
         self.stayed.pop(study, None)
