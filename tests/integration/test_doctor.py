@@ -192,10 +192,12 @@ def test_a_dead_launcher_and_waiting_runs_are_named(shell: Shell) -> None:
         wait_until(lambda: state(launcher["pid"]) == "T", "stopped")
         assert problems(shell) == {"launcher-suspended": "warning"}
         assert shell.info()["launchers"][0]["suspended"]
-        assert f"`kill -CONT {launcher['pid']}`" in shell.ok("launcher")
+        resume = f"`kill -CONT {launcher['pid']}`"
+        assert resume in shell.ok("launcher")
+        workflow.s.create_task(x=[1, 2])
+        assert resume in shell.ok("why", "s.1")
         send(launcher["pid"], signal.SIGKILL)
         wait_until(lambda: state(launcher["pid"]) in ("", "Z"), "killed")
-        workflow.s.create_task(x=[1, 2])
 
     assert problems(shell) == {"launcher-died": "warning", "runs-unserved": "warning"}
 

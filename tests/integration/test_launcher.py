@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.config import load_workflow
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher import control
 from motoko.launcher.control import resume_runs, running_launchers, stop_launcher, suspend_runs
+from motoko.operations.explain import LauncherCoverage, ReasonFinder
+from motoko.operations.reason_text import reason_text
 from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
 from motoko.server.lifecycle import is_responding
@@ -742,6 +745,11 @@ def test_a_launcher_that_slept_past_its_lease_is_replaced(
     os.kill(first.process.pid, signal.SIGSTOP)
     try:
         time.sleep(1.2)
+        with place.store.autocommit_scope.read() as session:
+            config = load_workflow(place.directory)
+            coverage = LauncherCoverage.read(session.tables, config, place.store)
+            (running,) = ReasonFinder(session.tables, coverage).next(session.run(key))[:1]
+        assert f"kill -CONT {first.process.pid}" in reason_text(running, time.time())
         second = place.start(lease=1.0)
         assert second.started_here
         (place.directory / "a" / "go").touch()

@@ -344,6 +344,13 @@ def test_directories_that_cannot_be_packed_or_removed_are_found(
     assert directories_check.read(ended, "a", keep) == DirectoryFacts("a", keep)
 
 
+def test_runs_that_wait_for_a_suspended_launcher_have_a_fitting_next_step() -> None:
+    suspended = [replace(LAUNCHER, process=SUSPENDED)]
+    found = leases_check.judge(LeasesFacts([LEASE], suspended, {"it is suspended": 3}))
+    (waits,) = (one for one in found if one.code == "runs-unserved")
+    assert waits.next_step.startswith("Continue the suspended launcher, or start another")
+
+
 def test_a_long_lock_and_closed_directories_are_named(
     ended: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

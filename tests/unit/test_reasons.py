@@ -101,6 +101,31 @@ def test_a_run_without_its_launcher() -> None:
     assert running.code is Code.RUNNING
 
 
+SUSPENDED = replace(LAUNCHER, stopped_pid=77)
+REMEDY = "process 77) is suspended (SIGSTOP): `kill -CONT 77` continues it"
+
+
+@pytest.mark.parametrize(
+    "served",
+    [facts(SUSPENDED), replace(facts(), lapsed=[SUSPENDED])],
+    ids=["with its lease", "without its lease"],
+)
+def test_a_suspended_launcher(served: RunFacts) -> None:
+    (waits,) = next_reasons(CREATED, served, Usage())
+    assert waits.code is Code.LAUNCHER_SUSPENDED
+    assert REMEDY in reason_text.reason_text(waits, NOW)
+    (claimed,) = next_reasons(after(CLAIM), served, Usage())
+    assert REMEDY in reason_text.reason_text(claimed, NOW)
+    unmanaged, running = next_reasons(after(CLAIM, START), served, Usage())
+    assert REMEDY in reason_text.reason_text(unmanaged, NOW)
+    assert running.code is Code.RUNNING
+
+
+def test_another_launcher_serves_the_runs_of_a_suspended_one() -> None:
+    served = facts(SUSPENDED, replace(LAUNCHER, name="here-2-cd"))
+    assert [found.code for found in next_reasons(CREATED, served, Usage())] == ["claim_due"]
+
+
 def test_a_running_run_has_a_deadline() -> None:
     (running,) = next_reasons(after(CLAIM, START), facts(LAUNCHER, timeout=60.0), Usage())
     assert running.fields["timeout_at"] == NOW + 53

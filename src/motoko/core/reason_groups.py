@@ -19,6 +19,7 @@ _OWN: Final = frozenset({"at", "seconds", "timeout_at", "id"})
 _ORDER: Final[Mapping[Code, int]] = MappingProxyType({
     **dict.fromkeys((Code.CONDITION_RAISED, Code.FAILED, Code.NOT_MANAGED), 1),
     **dict.fromkeys((Code.NO_LAUNCHER, Code.STUDY_NOT_SERVED, Code.MACHINE_NOT_SERVED), 2),
+    Code.LAUNCHER_SUSPENDED: 2,
     **dict.fromkeys((Code.HELD, Code.RUN_NAME_SUSPENDED, Code.CLAIMS_PAUSED), 3),
     **dict.fromkeys((Code.RETRY_DELAYED, Code.RETRY_DUE), 4),
     **dict.fromkeys((Code.STUDY_LIMIT, Code.QUEUE_LIMIT, Code.SLOTS_IN_USE), 5),

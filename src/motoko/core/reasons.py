@@ -43,7 +43,8 @@ class Code(StrEnum):
     NO_LAUNCHER = "no_launcher"
     STUDY_NOT_SERVED = "study_not_served"  # study
     MACHINE_NOT_SERVED = "machine_not_served"  # machine
-    NOT_MANAGED = "not_managed"  # because: one of the three codes above, and its fields
+    LAUNCHER_SUSPENDED = "launcher_suspended"  # pid: of a process of this machine
+    NOT_MANAGED = "not_managed"  # because: one of the four codes above, and its fields
     HELD = "held"  # at, cause, study, run_name, id: the hold; None for all of them
     RETRY_DELAYED = "retry_delayed"  # seconds, at, after
     RETRY_DUE = "retry_due"  # after
@@ -100,6 +101,7 @@ class LauncherFacts:
     """A live launcher: the runs that it serves, its limits, and what it does not claim.
 
     ``slots``: its capacity by generator; ``per_study``: its limit of runs by study.
+    ``stopped_pid``: its process if that is suspended (SIGSTOP).
     """
 
     name: str
@@ -110,6 +112,11 @@ class LauncherFacts:
     per_study: Mapping[str, int] = field(default_factory=dict)
     suspended: frozenset[str] = frozenset()
     claims_paused: bool = False
+    stopped_pid: int | None = None
+
+    def serves(self, study: str, machine: str) -> bool:
+        """Return whether it serves a study on a machine."""
+        return study in self.studies and machine in self.machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,7 @@ class Usage:
 class RunFacts:
     """The facts about a workflow that decide what happens to its runs.
 
+    ``lapsed``: launchers that lost their lease while they were suspended (SIGSTOP).
     ``defaults``: the run options of each configured study. ``steady`` is the time on the clock of
     delays, ``now`` the time of day, in seconds.
     """
@@ -133,6 +141,7 @@ class RunFacts:
     steady: float
     now: float
     holds: Holds = NO_HOLDS
+    lapsed: Sequence[LauncherFacts] = ()
 
     def options(self, record: RunRecord) -> RunOptions:
         """Return the run options that a launcher applies to a run."""
@@ -144,12 +153,16 @@ class RunFacts:
 
     def launchers_for(self, study: str, machine: str) -> list[LauncherFacts]:
         """Return the launchers that serve a study on a machine."""
-        return [one for one in self.launchers if study in one.studies and machine in one.machines]
+        return [one for one in self.launchers if one.serves(study, machine)]
 
     def unserved(self, study: str, machine: str) -> Reason | None:
         """Return why no launcher serves a study on a machine, None if one does."""
-        if self.launchers_for(study, machine):
+        serving = self.launchers_for(study, machine)
+        if any(one.stopped_pid is None for one in serving):
             return None
+        for one in (*serving, *self.lapsed):
+            if one.serves(study, machine):
+                return reason(Code.LAUNCHER_SUSPENDED, pid=one.stopped_pid)
         if not self.launchers:
             return reason(Code.NO_LAUNCHER)
         if not any(study in launcher.studies for launcher in self.launchers):
@@ -159,6 +172,13 @@ class RunFacts:
     def owner(self, record: RunRecord) -> LauncherFacts | None:
         """Return the live launcher that claimed a run, None if there is none."""
         return next((one for one in self.launchers if one.name == record.launcher), None)
+
+    def owner_suspension(self, record: RunRecord) -> Reason | None:
+        """Return that the owner of a run is suspended, None if it is not."""
+        owner = self.owner(record)
+        if owner is None or owner.stopped_pid is None:
+            return None
+        return reason(Code.LAUNCHER_SUSPENDED, pid=owner.stopped_pid)
 
     def unmanaged(self, record: RunRecord) -> Reason | None:
         """Return why no launcher owns a claimed run or will adopt it, None if one does."""
@@ -297,7 +317,7 @@ def _held(hold: Hold) -> Reason:
 
 def _of_active(record: RunRecord, facts: RunFacts) -> tuple[Reason, ...]:
     found = []
-    unmanaged = facts.unmanaged(record)
+    unmanaged = facts.unmanaged(record) or facts.owner_suspension(record)
     if unmanaged is not None:
         because = {"code": unmanaged.code.value, **unmanaged.fields}
         found.append(reason(Code.NOT_MANAGED, because=because))

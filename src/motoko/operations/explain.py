@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,13 @@ from motoko.core.reasons import (
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, NoDatabaseError
 from motoko.operations.reason_text import reason_text
-from motoko.storage.launcher_leases import launcher_report, live_launchers
+from motoko.runtime.processes import is_stopped
+from motoko.storage.launcher_leases import (
+    LauncherReport,
+    launcher_report,
+    live_launchers,
+    suspended_launchers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 
     from motoko.config import WorkflowSettings
     from motoko.core.records import RunRecord
-    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
+    from motoko.storage.launcher_leases import LauncherRegistration
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
@@ -54,7 +60,10 @@ class LauncherCoverage:
         live = live_launchers(tables, store.steady())
         found = [(launcher, launcher_report(tables, launcher)) for launcher in live]
         defaults = {name: config.options(name).given() for name in config.task_managers}
-        return cls.of(found, defaults, steady=store.steady(), now=store.now(), holds=tables.holds)
+        steady = store.steady()
+        coverage = cls.of(found, defaults, steady=steady, now=store.now(), holds=tables.holds)
+        lapsed = [_facts(one, LauncherReport()) for one in suspended_launchers(tables, steady)]
+        return replace(coverage, facts=replace(coverage.facts, lapsed=lapsed))
 
     @classmethod
     def of(
@@ -185,4 +194,5 @@ def _facts(launcher: LauncherRegistration, report: LauncherReport) -> LauncherFa
         report.per_study,
         frozenset(report.suspended),
         report.claims_paused,
+        launcher.identity.pid if is_stopped(launcher.identity) else None,
     )

@@ -31,7 +31,13 @@ SAMPLED: Final = 50  # the first and the last waiting runs of a study whose reas
 USERS: Final = 1000  # active runs up to which the slots in use are counted
 RETRY: Final = "the next retry is at "
 COUNTED: Final = frozenset(  # exactly, by indexes
-    {Code.HELD, Code.NO_LAUNCHER, Code.STUDY_NOT_SERVED, Code.MACHINE_NOT_SERVED}
+    {
+        Code.HELD,
+        Code.NO_LAUNCHER,
+        Code.STUDY_NOT_SERVED,
+        Code.MACHINE_NOT_SERVED,
+        Code.LAUNCHER_SUSPENDED,
+    }
 )
 IGNORED: Final = COUNTED | READY | {Code.RETRY_DUE}
 

@@ -218,6 +218,10 @@ _TEXTS: Final[Mapping[Code, Callable[[dict[str, Any], float], str]]] = MappingPr
         Code.NO_LAUNCHER: lambda _, __: "no launcher is running",
         Code.STUDY_NOT_SERVED: lambda f, _: f"no launcher serves study {f['study']!r}",
         Code.MACHINE_NOT_SERVED: lambda f, _: f"no launcher serves machine {f['machine']!r}",
+        Code.LAUNCHER_SUSPENDED: lambda f, _: (
+            f"the launcher (process {f['pid']}) is suspended (SIGSTOP): `kill -CONT {f['pid']}` "
+            "continues it"
+        ),
         Code.NOT_MANAGED: lambda f, now: f"not managed: {_because(f['because'], now)}",
         Code.HELD: lambda f, now: _held(Hold(**f), now),
         Code.RETRY_DELAYED: lambda f, now: (

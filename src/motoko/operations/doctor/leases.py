@@ -160,9 +160,13 @@ def judge(facts: LeasesFacts) -> list[Finding]:
         findings += _judge_orchestrator(lease)
     for lease in facts.launchers:
         findings += _judge_launcher(lease)
+    suspended = any(lease.process.suspended for lease in facts.launchers)
+    start = "Start a launcher: `motoko launcher`."
+    if suspended:
+        start = "Continue the suspended launcher, or start another: `motoko launcher`."
     for reason, number in facts.unserved.items():
         runs = "1 run waits" if number == 1 else f"{number:,} runs wait"
-        step = RELEASE if reason == HELD else "Start a launcher: `motoko launcher`."
+        step = RELEASE if reason == HELD else start
         findings.append(warning("runs-unserved", "launchers", f"{runs}: {reason}", step))
     if not facts.orchestrators:
         findings.append(ok("orchestrators", "orchestrators", "none is running"))
