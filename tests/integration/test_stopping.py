@@ -97,6 +97,15 @@ def test_runs_are_stopped_with_their_foreground_orchestrator_on_request(
     wait_until(lambda: not list(records.glob("launcher*.json")), "the launcher ended")
 
 
+def test_the_runs_that_their_own_launcher_stops_are_counted(shell: Shell) -> None:
+    process = shell.start("run", "-n", "a")
+    wait_until_started(shell)
+    out = shell.ok("kill", "--stop-runs", "--yes")
+    assert "stopped the launcher\nstopped 1 run\n" in out
+    finish(process)
+    assert states(shell) == {"CREATED": 2}
+
+
 def test_a_temporary_launcher_stays_until_it_adopted_all_runs(shell: Shell) -> None:
     process = shell.start("run", "-n", "a")
     wait_until_started(shell)

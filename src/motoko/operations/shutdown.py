@@ -39,9 +39,9 @@ from motoko.storage.launcher_leases import live_launchers
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from motoko.core.records import RunKey
+    from motoko.core.records import RunKey, RunRecord
     from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
@@ -109,12 +109,13 @@ def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.cloc
         stop_server(state, clock=clock)
     stopped = _stop_orchestrators(state, clock)
     problem: MotokoError | None = None
+    active = preview_stop(state).runs if stop_runs else ()
     try:
         if _stop_launchers(state, stop_runs=stop_runs):
             stopped.append("the launcher")
         if stop_runs:
-            requeued, problem = _requeue_unowned(state)
-            if requeued:
+            problem = _requeue_unowned(state)
+            if active and (requeued := _count_requeued(state, active)):
                 stopped.append("1 run" if requeued == 1 else f"{requeued} runs")
     finally:
         stop_server(state, clock=clock)
@@ -181,29 +182,32 @@ def _stop_launchers(state: StateDir, *, stop_runs: bool) -> bool:
         return stop_launcher(state)
 
 
-def _requeue_unowned(state: StateDir) -> tuple[int, MotokoError | None]:
-    """Start a launcher that stops runs without one; return their number, and why not all."""
+def _count_requeued(state: StateDir, earlier: Iterable[RunRecord]) -> int:
+    """Return how many runs were stopped after these records of them were read."""
+    return _read(state, lambda s: sum(s.run(r.key).uncounted > r.uncounted for r in earlier), 0)
+
+
+def _requeue_unowned(state: StateDir) -> MotokoError | None:
+    """Start a launcher that stops runs without one; return why it did not stop all."""
     try:
-        requeued_before, studies, problem = _unowned_runs(state)
-        if not requeued_before:
-            return 0, problem
+        unowned, studies, problem = _unowned_runs(state)
+        if not unowned:
+            return problem
         with paused_launchers(state, studies):
             stop_launcher(state, stop_runs=True)
     except (ConfigError, LauncherError) as error:
-        return 0, error
-    with contextlib.closing(_read_only(state)) as store, store.autocommit_scope.read() as session:
-        requeued = sum(session.run(k).uncounted > n for k, n in requeued_before.items())
-    missed = len(_unowned_runs(state)[0].keys() & requeued_before.keys())
+        return error
+    missed = len(_unowned_runs(state)[0] & unowned)
     if missed:
         runs = "1 run" if missed == 1 else f"{missed} runs"
-        return requeued, LauncherError(f"the launcher exited before it had stopped {runs}")
-    return requeued, problem
+        return LauncherError(f"the launcher exited before it had stopped {runs}")
+    return problem
 
 
 def _unowned_runs(
     state: StateDir,
-) -> tuple[dict[RunKey, int], dict[str | None, list[str]], ConfigError | None]:
-    """Return the requeue counts of active runs without a launcher, and their studies by machine.
+) -> tuple[set[RunKey], dict[str | None, list[str]], ConfigError | None]:
+    """Return the active runs without a launcher, and their studies by machine.
 
     Leave out runs of studies with an invalid configuration, and return the first such error.
     """
@@ -212,22 +216,22 @@ def _unowned_runs(
             with store.autocommit_scope.read() as session:
                 tables, now = session.tables, store.steady()
                 if live_launchers(tables, now):
-                    return {}, {}, None
+                    return set(), {}, None
                 studies = [tables.study(name) for name in tables.study_names()]
                 active = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
                 if not active:
-                    return {}, {}, None
+                    return set(), {}, None
                 config = load_workflow(state.path.parent, tolerant=True)
                 coverage = LauncherCoverage.read(tables, config, store)
                 problems = [config.unread[r.study] for r in active if r.study in config.unread]
                 active = [run for run in active if run.study not in config.unread]
-                counts = {run.key: run.uncounted for run in active}
-                return counts, studies_by_machine(coverage, active), next(iter(problems), None)
+                keys = {run.key for run in active}
+                return keys, studies_by_machine(coverage, active), next(iter(problems), None)
         except NoDatabaseError:
-            return {}, {}, None
+            return set(), {}, None
         except DatabaseDamagedError as error:
             log.warning("active runs are left alone: %s", error.message)
-            return {}, {}, None
+            return set(), {}, None
 
 
 def _read_only(state: StateDir) -> WorkflowStore:
