@@ -266,6 +266,12 @@ def test_times_are_local_and_have_a_date_on_another_day(monkeypatch: pytest.Monk
         time.tzset()
 
 
+def test_the_text_of_a_new_run_names_the_time_of_its_creation() -> None:
+    (created,) = state_reasons(CREATED, facts(LAUNCHER))
+    text = f"it was created at {moment(NOW - 9, NOW)} (9 s ago), by main"
+    assert reason_text.reason_text(created, NOW) == text
+
+
 @pytest.mark.parametrize(
     ("events", "text"),
     [

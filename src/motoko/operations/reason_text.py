@@ -103,6 +103,10 @@ def _at(at: float | None, now: float) -> str:
     return "" if at is None else f" at {moment(at, now)}"
 
 
+def _ago(at: float | None, now: float) -> str:
+    return "" if at is None else f"{_at(at, now)} ({duration(now - at)} ago)"
+
+
 def _by_user(fields: Mapping[str, Any], now: float) -> str:
     function = fields["function"]
     place = f" in {function}()" if function.isidentifier() else ""
@@ -157,9 +161,8 @@ def _firing(fields: Mapping[str, Any], now: float) -> str:
 def _answered(text: str, fields: Mapping[str, Any], now: float) -> str:
     study = f" for {fields['study']}" if fields["study"] else ""
     reads = f"; it read {join_names(fields['reads'])}" if fields["reads"] else ""
-    ago = f"{moment(fields['asked'], now)} ({duration(now - fields['asked'])} ago)"
     took = f"it took {seconds_text(fields['seconds'])}"
-    return f"its condition{study} {text}, asked at {ago}; {took}{reads}"
+    return f"its condition{study} {text}, asked{_ago(fields['asked'], now)}; {took}{reads}"
 
 
 def seconds_text(seconds: float) -> str:
@@ -208,7 +211,7 @@ _TEXTS: Final[Mapping[Code, Callable[[dict[str, Any], float], str]]] = MappingPr
         Code.BY_SCRIPT: lambda f, now: f"created by the script of {f['run']}{_at(f['at'], now)}",
         Code.BY_USER: _by_user,
         Code.DELETED: lambda _, __: "deleted since",
-        Code.CREATED: lambda f, now: f"it was created{since(f['at'], now)}{_by(f)}",
+        Code.CREATED: lambda f, now: f"it was created{_ago(f['at'], now)}{_by(f)}",
         Code.REQUEUED: lambda f, now: f"it is CREATED again{since(f['at'], now)}{_by(f)}",
         Code.CLAIMED: lambda f, now: f"it is claimed{_launcher(f, now)}",
         Code.STARTED: lambda f, now: f"it is running{_launcher(f, now)}",
