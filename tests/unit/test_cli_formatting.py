@@ -45,10 +45,11 @@ from motoko.errors import (
 )
 from motoko.operations.overview import Overview, StudyOverview
 from motoko.orchestrator.error_summary import status_of
-from motoko.orchestrator.run_ends import file_stem
+from motoko.orchestrator.run_ends import EndKind, RunEnd, file_stem
 from motoko.printable import value_text
 from motoko.runtime import processes
 from motoko.storage.launcher_leases import LauncherRegistration
+from motoko.storage.orchestrator_leases import LeaseHolder
 
 pytestmark = pytest.mark.unit
 
@@ -218,6 +219,24 @@ def test_info_shows_suspended_processes_and_directories_that_stay(
     (shown,) = found["launchers"]
     assert (shown["suspended"], shown["directories"]) == (True, overview.directories["l"])
     assert overview_to_json(replace(overview, server=None), runs=False)["server"] is None
+
+
+def test_info_shows_no_last_end_while_a_run_name_is_executed_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    end = RunEnd("a", EndKind.FAILED, 3, "2 failed", 9.0, 1.0, (), detached=False, log=None)
+    overview = Overview(
+        "/w", database=True, server=None, ends={"a": end, "b": replace(end, run_name="b")},
+        orchestrators={"a": LeaseHolder("h", 7, 0, "", 10.0)},
+    )  # fmt: skip
+    print_overview(overview, runs=False)
+    out = capsys.readouterr().out
+    assert out.count("last end") == 1
+    assert "last end      b: 1970-01-01" in out
+    assert [found["run_name"] for found in overview_to_json(overview, runs=False)["ends"]] == [
+        "a",
+        "b",
+    ]
 
 
 # -- errors ------------------------------------------------------------------------------------

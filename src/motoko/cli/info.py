@@ -28,8 +28,9 @@ The command starts no process. --json prints one object on standard output:
   orchestrators  list of {"run_name", "host", "pid", "since", "suspended", "stalled"}; "stalled" is
                  null, or {"since", "waits": list of texts}
   ends           list of {"run_name", "at", "status", "kind", "reason", "started", "command",
-                 "detached", "log"}: the last end of each run name; "status" is the exit status,
-                 "kind" is finished, failed, error, stalled, interrupted or died, "log" may be null
+                 "detached", "log"}: the last end of each run name, also if an orchestrator runs it
+                 again; "status" is the exit status, "kind" is finished, failed, error, stalled,
+                 interrupted or died, "log" may be null
   holds          list of {"study", "run_name", "ids", "since", "cause"}: the holds of runs; "study"
                  and "run_name" are null for all, "ids" is null unless single runs are held
   unregistered   the open firings listed above: list of {"run_name", "event", "opened", "runs"}

@@ -235,7 +235,8 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     out.print(safe_text(f"server        {_server(overview)}"))
     _print_processes(out, "launcher", _launchers(overview))
     _print_processes(out, "orchestrator", _orchestrators(overview))
-    _print_ends(out, overview.ends)
+    running = overview.orchestrators
+    _print_ends(out, {name: end for name, end in overview.ends.items() if name not in running})
     for hold, ids in overview.holds.by_command():
         subject = f"{hold.study}.{range_text(id_ranges(ids))}" if ids else hold.subject
         since = f"since {utc_text(hold.at)}, by {hold.cause}"
@@ -263,7 +264,7 @@ def _orchestrators(overview: Overview) -> list[str]:
 
 
 def _print_ends(out: Console, ends: Mapping[str, RunEnd]) -> None:
-    """Print the newest last ends of run names."""
+    """Print the newest of these last ends of run names."""
     newest = sorted(ends.items(), key=lambda item: -item[1].time)
     for name, end in newest[:NAMED]:
         _print_processes(out, "last end", [f"{name}: {end}"])
