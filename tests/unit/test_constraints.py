@@ -319,7 +319,11 @@ def test_an_empty_constraint_matches_all_runs(nothing: Any) -> None:
         ("name ~ '('", 8, ["bad regular expression"]),
         ("name !~* '*a'", 10, ["bad regular expression"]),
         ("name ~ 'a{99999999999}'", 8, ["bad regular expression"]),
-        ("run_name = a", 1, ["constraints cannot select run names", "workflow.run_name"]),
+        (
+            "run_name = a",
+            1,
+            ["constraints cannot select run names", "`--run_name N`", "workflow.run_name"],
+        ),
         ("runs.run_name = a", 1, ["constraints cannot select run names"]),
     ],
 )

@@ -132,7 +132,8 @@ class Columns:
             raise ConstraintFault(
                 at,
                 "'run_name' is not a column: constraints cannot select run names",
-                "Set workflow.run_name, which scopes every selection.",
+                "Give the command `--run_name N`. In Python, set workflow.run_name, which scopes "
+                "every selection.",
             )
         if name in RUN_COLUMNS:
             return Column("own", name, self._shown(name), RUN_COLUMNS[name])
