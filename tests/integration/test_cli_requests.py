@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from motoko.cli.selection_arguments import retry_failed
+from motoko.errors import RunFailed
+from motoko.operations import bulk_edit
+from motoko.operations.bulk_edit import RunSelection
+from motoko.testing.fake_launcher import failing
 from tests.support.command_line import MODULE, Shell
+from tests.support.orchestrating import execute, memory_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from motoko.workflow import Workflow
 
 pytestmark = pytest.mark.integration
 
@@ -74,12 +82,29 @@ def test_a_failed_run_is_retried_on_request(directory: Path) -> None:
     (directory / "mended").touch()
     again = motoko(directory, "run", "-n", "a", "--retry-failed")
     assert again.returncode == 0, again.stderr
-    assert "1 run to retry" in again.stderr
+    assert "1 run to retry (1 FAILED)\n" in again.stderr
     history = motoko(directory, "history", "half.2").stdout
     states = [line.split()[2] for line in history.splitlines()[1:]]
     assert states == [
         "CREATED", "SUBMITTED", "START", "FAILED", "CREATED", "SUBMITTED", "START", "FINISHED",
     ]  # fmt: skip
+
+
+def test_retried_runs_are_counted_by_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def main(workflow: Workflow) -> None:
+        with contextlib.suppress(RunFailed):
+            await workflow.s.create_task(x=[1.0, 2.0, 3.0])
+
+    with memory_workflow(tmp_path, ("s",)) as workflow:
+        execute(workflow, main, {"s": lambda job: failing("no luck", 7)})
+        cancelled = RunSelection.parse_texts(["s.2"])
+        bulk_edit.retry(workflow, cancelled.find(workflow), "test")
+        bulk_edit.cancel(workflow, cancelled.find(workflow), "test")
+        retry_failed(workflow, "a")
+        retry_failed(workflow, "a")
+    assert capsys.readouterr().err == "3 runs to retry (2 FAILED, 1 CANCELLED)\n0 runs to retry\n"
 
 
 def test_retry_names_the_runs_and_changed_selects_outdated_ones(directory: Path) -> None:

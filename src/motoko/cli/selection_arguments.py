@@ -72,9 +72,13 @@ def open_for_selection(
 
 
 def retry_failed(workflow: Workflow, run_name: str) -> None:
-    """Send the failed runs of a run name back to CREATED, and print their number."""
+    """Send the failed runs of a run name back to CREATED, and print their number by state."""
+    from collections import Counter
+
     from motoko.operations import bulk_edit
 
     records = bulk_edit.failed_runs(workflow, bulk_edit.RunSelection(run_name=run_name))
-    keys = bulk_edit.retry(workflow, records, "--retry-failed")
-    echo(f"{count_runs(len(keys))} to retry", file=sys.stderr)
+    keys = set(bulk_edit.retry(workflow, records, "--retry-failed"))
+    states = Counter(record.lifecycle.value for record in records if record.key in keys)
+    counts = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    echo(f"{count_runs(len(keys))} to retry" + (f" ({counts})" if counts else ""), file=sys.stderr)
