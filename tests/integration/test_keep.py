@@ -66,7 +66,9 @@ def test_packed_runs_are_read_and_retried(shell: Shell) -> None:
     assert "err 2" in shell.ok("results", "s")
     assert "err 2" in shell.ok("why", "s.2")
     found = json.loads(shell.ok("info", "s.1", "--json"))["runs"][0]
-    assert found["directory"] == str(runs / "packed" / "1-1-3.zip" / "run-1")
+    place = str(runs / "packed" / "1-1-3.zip" / "run-1")
+    assert found["directory"] == place
+    assert f"directory     {place}\n" in shell.ok("info", "s.1")
     shell.write({"go": ""})
     shell.ok("run", "-n", "a", "--retry-failed")
     assert shell.counts("s", "a") == {"FINISHED": 3}
