@@ -27,6 +27,7 @@ from motoko.core.reasons import (
 from motoko.core.records import RunKey, RunRecord, Transition
 from motoko.core.states import Lifecycle
 from motoko.operations import reason_text
+from motoko.operations.explain import LauncherCoverage
 from motoko.operations.reason_text import duration, moment
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ def test_a_suspended_launcher(served: RunFacts) -> None:
     unmanaged, running = next_reasons(after(CLAIM, START), served, Usage())
     assert REMEDY in reason_text.reason_text(unmanaged, NOW)
     assert running.code is Code.RUNNING
+
+
+def test_a_suspended_launcher_manages_runs_while_it_has_its_lease() -> None:
+    """Otherwise a cancel would start another launcher, which the lease prevents."""
+    running = after(CLAIM, START)
+    orphan = replace(running, launcher="here-9-zz")
+    for record in (running, orphan):
+        assert LauncherCoverage([], facts(SUSPENDED)).is_managed(record)
+        assert not LauncherCoverage([], replace(facts(), lapsed=[SUSPENDED])).is_managed(record)
 
 
 def test_another_launcher_serves_the_runs_of_a_suspended_one() -> None:

@@ -92,8 +92,10 @@ class LauncherCoverage:
         return self.facts.machine_of(study, requested)
 
     def is_managed(self, record: RunRecord) -> bool:
-        """Return whether a launcher owns a claimed run, or will soon adopt it."""
-        return self.facts.unmanaged(record) is None
+        """Return whether a launcher owns a claimed run or will adopt it, once it is continued."""
+        machine = self.machine_of(record.study, record.options.get("machine_name"))
+        serving = self.facts.launchers_for(record.study, machine)
+        return bool(serving) or self.facts.owner(record) is not None
 
     def configured_studies(self, tables: Tables) -> list[str]:
         """Return the configured studies that have a table."""

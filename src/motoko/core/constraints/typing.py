@@ -132,8 +132,8 @@ class Columns:
             raise ConstraintFault(
                 at,
                 "'run_name' is not a column: constraints cannot select run names",
-                "Give the command `--run_name N`. In Python, set workflow.run_name, which scopes "
-                "every selection.",
+                "Use the option `--run_name N`. In Python, set workflow.run_name: it scopes every "
+                "selection.",
             )
         if name in RUN_COLUMNS:
             return Column("own", name, self._shown(name), RUN_COLUMNS[name])
