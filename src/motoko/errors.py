@@ -124,6 +124,10 @@ class StorageError(MotokoError):
 class NoDatabaseError(StorageError):
     """The workflow has no database yet."""
 
+    def __init__(self, message: str) -> None:
+        hint = "Run the workflow with `motoko run`, or create a database with `motoko create`."
+        super().__init__(message, hint=hint)
+
 
 class DatabaseExistsError(StorageError):
     """Results exist, and the caller did not allow their removal."""

@@ -293,7 +293,7 @@ def test_the_validator_accepts_the_crate(workflow: Workflow, tmp_path: Path) -> 
     ("arguments", "status", "message"),
     [
         ((), 2, "--crate"),
-        (("--crate", "c"), 1, "Run `motoko create`"),
+        (("--crate", "c"), 1, "with `motoko run`"),
         (("--crate", "s"), 1, "s is not empty"),
         (("--crate", "no/c"), 1, "no does not exist"),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from motoko.errors import ParameterError
+from motoko.errors import ParameterError, UnknownNameError
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
@@ -74,6 +74,15 @@ def test_a_value_of_another_type_is_refused(workflow: Workflow, name: str, value
     with pytest.raises(ParameterError, match=f"run s.1: field {name!r}"):
         run[name] = value
     assert name not in run
+
+
+def test_a_field_is_deleted_by_item_as_by_attribute(workflow: Workflow) -> None:
+    ((run, _),) = workflow.s.create_task(x=1)
+    run["y"] = 0.5
+    del run["y"]
+    assert "y" not in run
+    with pytest.raises(UnknownNameError, match=r"run s\.1 has no field 'y'"):
+        del run["y"]
 
 
 def test_a_list_changed_in_place_keeps_its_type(workflow: Workflow) -> None:

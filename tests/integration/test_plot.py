@@ -81,7 +81,7 @@ def test_plots_are_reproduced_with_and_without_a_server_until_packing(shell: She
         (("--reproduce", "motoko.yaml"), 1, "has no metadata of `motoko plot`"),
         (("s", "x", "--where", "x >"), 2, "bad constraint 'x >'"),
         (("t", "x"), 2, "no study 't'"),
-        (("s", "x"), 1, "Run `motoko create`"),
+        (("s", "x"), 1, "with `motoko run`"),
         (("s", "x", "-o", "a.jpg"), 1, ".png, .svg, .html"),
     ],
 )

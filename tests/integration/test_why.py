@@ -404,7 +404,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_the_command_reads_beside_a_server_and_without_one(shell: Shell) -> None:
-    assert "Run `motoko create`" in shell.run("why").stderr
+    assert "with `motoko run`" in shell.run("why").stderr
     shell.ok("create")
     orchestrator = shell.start("orchestrator", "start", "--run_name", "a")
     shell.ok("launcher")

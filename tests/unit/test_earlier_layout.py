@@ -85,7 +85,7 @@ def test_the_files_of_an_attempt_are_its_evidence(paths: AttemptPaths) -> None:
     assert attempt_records.exit_record(paths) == (None, None)
     write(paths, "exit", "")
     assert attempt_files.waits_for_space(paths)
-    assert attempt_records.describe_missing_exit(paths) == f"{paths.attempt_path}/exit is empty"
+    assert attempt_records.describe_missing_exit(paths) is None
     write(paths, "exit", "exit 3")
     damaged = f"{paths.attempt_path}/exit is damaged"
     assert attempt_records.exit_record(paths) == (None, damaged)

@@ -360,6 +360,9 @@ class Run:
     def __setitem__(self, name: str, value: Any) -> None:
         setattr(self, name, value)
 
+    def __delitem__(self, name: str) -> None:
+        delattr(self, name)
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.record.column(name) is not MISSING
 

@@ -163,14 +163,16 @@ def whole_outbox(paths: AttemptPaths) -> bytes | None:
     return found.data if whole and _last_status(found.text) is not None else None
 
 
-def describe_missing_exit(paths: AttemptPaths) -> str:
-    """Return the fault of an incomplete exit record, with the name of the file."""
+def describe_missing_exit(paths: AttemptPaths) -> str | None:
+    """Return the fault that explains a missing exit record, with the name of the file.
+
+    None: the file is as it was when the attempt ended.
+    """
     path = paths.file(EXIT)
-    if not os.path.lexists(path):
-        state = "does not exist"
-    else:
-        state = "is empty" if paths.is_earlier else "contains no exit record"
-    return exit_record(paths)[1] or f"{path} {state}"
+    fault = exit_record(paths)[1]
+    if fault is None and not os.path.lexists(path):
+        fault = f"{path} does not exist"
+    return fault
 
 
 def outbox_loss(paths: AttemptPaths, read: int, whole: bytes | None = None) -> str | None:

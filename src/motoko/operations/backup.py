@@ -46,9 +46,7 @@ def back_up(
     ``replace``; NoDatabaseError without a database.
     """
     if not state.database.exists():
-        raise NoDatabaseError(
-            f"{state.path.parent} has no database yet", hint="There is nothing to copy."
-        )
+        raise NoDatabaseError(f"{state.path.parent} has no database yet: there is nothing to copy")
     with explain_error(target, "written"):
         found = copy_database(state.database, target, replace=replace)
     record = BackupRecord(str(target.resolve()), runtime.clock.now())

@@ -160,7 +160,6 @@ def _check_database(state: StateDir) -> None:
     if not state.database.exists():
         raise NoDatabaseError(
             f"{state.path.parent} has no database yet",
-            hint="Create it with `motoko create`, or create and run with `motoko run`.",
         )
 
 

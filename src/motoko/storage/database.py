@@ -218,7 +218,7 @@ class Database:
         cls, path: Path, runtime: Runtime, *, writable: bool, served: bool = False
     ) -> Database:
         if not path.exists():
-            raise NoDatabaseError(f"{path} does not exist", hint="Run `motoko create`.")
+            raise NoDatabaseError(f"{path} does not exist")
         _silence_libraries()
         try:
             for _ in range(READ_ATTEMPTS):

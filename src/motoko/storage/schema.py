@@ -135,7 +135,7 @@ def upgrade(root: Any) -> None:
 def check_readable(root: Any) -> int:
     """Return the version of a readable or upgradable layout; or raise DatabaseVersionError."""
     if "motoko" not in root:
-        raise NoDatabaseError("the workflow's database is empty", hint="Run `motoko create`.")
+        raise NoDatabaseError("the workflow's database is empty")
     version = root["motoko"]["version"]
     if isinstance(version, int) and min((SCHEMA_VERSION, *STEPS)) <= version <= SCHEMA_VERSION:
         return version
