@@ -39,9 +39,13 @@ from motoko.launcher.executors.attempt_shells import (
 from motoko.launcher.executors.process_spawner import WRAPPER
 from motoko.runtime.processes import identify, is_alive, process_state
 from motoko.runtime.spawning import SessionSpawner
-from tests.support import workflow_processes
 from tests.support.attempt_shells import FACTS, SHELLS, ShellHarness, shells_in
-from tests.support.launching import WorkflowHarness, wait_until, wait_until_replaceable
+from tests.support.launching import (
+    WorkflowHarness,
+    one_slot,
+    wait_until,
+    wait_until_replaceable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -365,10 +369,7 @@ WAIT = "until [ -e go ]; do sleep .02; done\n"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
-    place = WorkflowHarness.make(tmp_path / "w", {"a": SCRIPT}, options={"max_concurrent": 1})
-    yield place
-    place.close()
-    workflow_processes.wait_until_none_left(place.directory)
+    yield from one_slot(tmp_path / "w", SCRIPT)
 
 
 def _began_or_ended(place: WorkflowHarness, begun: Path, key: RunKey) -> bool:

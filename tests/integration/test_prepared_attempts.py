@@ -18,8 +18,12 @@ from motoko.launcher.control import resume_runs, stop_launcher, suspend_runs
 from motoko.launcher.executors.attempt_shells import MAX_COMMAND
 from motoko.launcher.executors.prepared_attempts import MAX_AGE
 from motoko.runtime.processes import is_alive
-from tests.support import workflow_processes
-from tests.support.launching import WorkflowHarness, wait_until, wait_until_replaceable
+from tests.support.launching import (
+    WorkflowHarness,
+    one_slot,
+    wait_until,
+    wait_until_replaceable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,10 +43,7 @@ echo first $MOTOKO_RUN_ID >>ran
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
-    place = WorkflowHarness.make(tmp_path / "w", {"a": SCRIPT}, options={"max_concurrent": 1})
-    yield place
-    place.close()
-    workflow_processes.wait_until_none_left(place.directory)
+    yield from one_slot(tmp_path / "w", SCRIPT)
 
 
 def prepared(place: WorkflowHarness, keys: list[RunKey]) -> list[RunKey]:

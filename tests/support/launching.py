@@ -22,9 +22,10 @@ from motoko.storage.launcher_leases import live_launchers
 from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
+from tests.support import workflow_processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from motoko.core.edits import RunEdit
@@ -174,6 +175,14 @@ class WorkflowHarness:
         for record in left:
             if record.process is not None:
                 signal_group(ProcessIdentity(*record.process), signal.SIGKILL)
+
+
+def one_slot(directory: Path, script: str) -> Iterator[WorkflowHarness]:
+    """Yield a workflow of one study, "a", that executes one run at a time; it leaves no process."""
+    place = WorkflowHarness.make(directory, {"a": script}, options={"max_concurrent": 1})
+    yield place
+    place.close()
+    workflow_processes.wait_until_none_left(directory)
 
 
 def count_exits(runs: Path) -> int:

@@ -52,7 +52,7 @@ def to_frame(table: ColumnTable) -> DataFrame:
         series,
         index=range(len(table)),
         columns=[*table.names],
-        copy=len(series) > SEPARATE,  # nobody else has these arrays
+        copy=len(series) > SEPARATE,  # the frame alone has the arrays
     )
     return frame
 

@@ -164,9 +164,9 @@ def whole_outbox(paths: AttemptPaths) -> bytes | None:
 
 
 def describe_missing_exit(paths: AttemptPaths) -> str | None:
-    """Return the fault that explains a missing exit record, with the name of the file.
+    """Return the fault of the file that should have the exit record, with its name.
 
-    None: the file is as it was when the attempt ended.
+    None: the file is intact, and the attempt ended before its exit record was written.
     """
     path = paths.file(EXIT)
     fault = exit_record(paths)[1]

@@ -36,6 +36,7 @@ from motoko.runtime.processes import (
 )
 from motoko.server.lifecycle import is_hung, stop_server
 from motoko.storage.launcher_leases import live_launchers
+from motoko.storage.query import existing_records
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
@@ -184,7 +185,13 @@ def _stop_launchers(state: StateDir, *, stop_runs: bool) -> bool:
 
 def _count_requeued(state: StateDir, earlier: Iterable[RunRecord]) -> int:
     """Return how many runs were stopped after these records of them were read."""
-    return _read(state, lambda s: sum(s.run(r.key).uncounted > r.uncounted for r in earlier), 0)
+    before = {record.key: record.uncounted for record in earlier}
+
+    def count(session: Session) -> int:
+        found = existing_records(session, before)
+        return sum(record.uncounted > before[record.key] for record in found)
+
+    return _read(state, count, 0)
 
 
 def _requeue_unowned(state: StateDir) -> MotokoError | None:

@@ -158,9 +158,7 @@ def _recovers(state: StateDir, clock: Clock) -> bool:
 
 def _check_database(state: StateDir) -> None:
     if not state.database.exists():
-        raise NoDatabaseError(
-            f"{state.path.parent} has no database yet",
-        )
+        raise NoDatabaseError(f"{state.path.parent} has no database yet")
 
 
 def server_lock(state: StateDir) -> FileLock:
