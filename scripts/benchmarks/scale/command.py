@@ -45,9 +45,9 @@ ROWS: dict[str, Row] = {
     "memory": launching.memory,
     "size": creation.size,
     "labels": creation.labels,
+    "xargs": trivial.xargs,  # before rows that remove many paths, after which ext4 is slower
     "paths": trivial.paths,
     "trivial": trivial.many,
-    "xargs": trivial.xargs,
     "formats": formats.formats,
 }
 WIDTH = 170
