@@ -14,7 +14,7 @@ import pytest
 
 from motoko.cli.json_schemas import OUTPUTS
 from motoko.cli.why_json import answers_text
-from motoko.cli.why_text import answer_lines
+from motoko.operations.why_text import answer_lines
 from motoko.core.changes import DeleteRun
 from motoko.core.records import RunKey, RunRecord
 from motoko.errors import MotokoError, RunFailed, RunNameError, UnknownNameError, UnknownRunError

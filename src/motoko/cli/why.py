@@ -80,7 +80,7 @@ def execute(args: argparse.Namespace) -> None:
 
         sys.stdout.write(answers_text(answers, now) + "\n")
         return
-    from motoko.cli.why_text import answer_lines
+    from motoko.operations.why_text import answer_lines
 
     for n, answer in enumerate(answers):
         echo("\n" * bool(n) + "\n".join(answer_lines(answer, now)))

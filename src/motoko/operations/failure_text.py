@@ -1,4 +1,4 @@
-"""The last line that a failed run wrote to its standard error."""
+"""Why runs failed, in one line: the last one of their standard error, or a recorded reason."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def last_error_line(store: WorkflowStore, record: RunRecord) -> str:
     text = read_end(directory / "stderr", STDERR_BYTES).text
     lines = [line for line in text.splitlines() if line.strip()]
     return one_line(lines[-1], limit=LINE) if lines else ""
+
+
+def cause_line(store: WorkflowStore, record: RunRecord) -> str:
+    """Return why a run failed, in one line: its last error line, or the recorded reason."""
+    last = last_error_line(store, record)
+    reason = record.reason or ""
+    if reason == f"exit code {record.exit_code}":
+        reason = ""
+    own = record.lifecycle is Lifecycle.FAILED  # otherwise the launcher knows the reason
+    return one_line((last or reason) if own else (reason or last), limit=LINE)
 
 
 def with_error_lines(store: WorkflowStore, records: Iterable[RunRecord]) -> list[RunRecord]:

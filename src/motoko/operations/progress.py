@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.progress import EndedRun, ProgressModel, StudyProgress
@@ -10,10 +10,9 @@ from motoko.core.provenance import attempt_times
 from motoko.core.reasons import Code, Reason
 from motoko.core.states import ACTIVE, NON_TERMINAL, Lifecycle
 from motoko.operations.explain import READY, LauncherCoverage, ReasonFinder
-from motoko.operations.failure_text import LINE, last_error_line
+from motoko.operations.failure_text import cause_line
 from motoko.operations.overview import counts_by_run_name
 from motoko.operations.reason_text import moment, reason_text
-from motoko.printable import one_line
 from motoko.storage.ended_runs import EndedRuns
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ class Progress:
     """The progress of a run name, of all its studies and of each.
 
     ``failed``: the number of new failures, the first of which are ``failures``. If runs are
-    CREATED: ``waits``, and ``others``, the unfinished runs of each other run name.
+    CREATED: ``waits``, and ``others``, the unfinished runs of each other run name. By study:
+    ``lifecycles``, the runs by lifecycle state, and ``ends``, those that ended since the last look.
     """
 
     total: StudyProgress
@@ -75,22 +75,30 @@ class Progress:
     failed: int = 0
     waits: Sequence[Wait] = ()
     others: Mapping[str, int] = field(default_factory=dict)
+    lifecycles: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    ends: Mapping[str, NewEnds] = field(default_factory=dict)
 
 
 class ProgressReader:
     """Reads the progress of a run name again and again; a look compares with the one before.
 
-    It follows the commits until ``close``.
+    It follows the commits until ``close``. ``model``: of a reader before this one.
     """
 
-    def __init__(self, store: WorkflowStore, config: WorkflowSettings, run_name: str) -> None:
+    def __init__(
+        self,
+        store: WorkflowStore,
+        config: WorkflowSettings,
+        run_name: str,
+        model: ProgressModel | None = None,
+    ) -> None:
         self._store = store
         self.clock = store.clock
         self._config = config
         self._run_name = run_name
         self._studies = list(config.task_managers)
         self._ended = EndedRuns(store.database, run_name)
-        self._model = ProgressModel()
+        self._model = ProgressModel() if model is None else model
 
     def close(self) -> None:
         """Stop following the commits."""
@@ -98,6 +106,16 @@ class ProgressReader:
 
     def read(self, session: Session) -> Progress:
         """Return the progress in the session's snapshot."""
+        found = self.look(session)
+        if not any(states.get(Lifecycle.CREATED) for states in found.lifecycles.values()):
+            return found
+        studies = [*found.lifecycles]
+        others = counts_by_run_name(session, studies, NON_TERMINAL)
+        others.pop(self._run_name, None)
+        return replace(found, waits=self.waits(session, studies), others=others)
+
+    def look(self, session: Session) -> Progress:
+        """Return the progress without what runs wait for."""
         name, tables = self._run_name, session.tables
         studies = [study for study in self._studies if study in tables.study_names()]
         counts = {study: tables.study(study).counts(name) for study in studies}
@@ -105,7 +123,8 @@ class ProgressReader:
         ends: list[EndedRun] = []
         failed: list[RunRecord] = []
         number = 0
-        for study, new in self._ended.look(session, studies).items():
+        ended = self._ended.look(session, studies)
+        for study, new in ended.items():
             table = tables.study(study)
             ends += _ended_runs(study, new, table.records(new.ids[:TIMED], keep=False))
             records = [r for r in table.records(new.failed[:TIMED]) if _is_problem(r)]
@@ -114,23 +133,14 @@ class ProgressReader:
         found = self._model.add(self.clock.monotonic(), counts, lifecycles, ends)
         total = found.pop("")
         failures = [self._describe(record) for record in failed]
-        if not any(states.get(Lifecycle.CREATED) for states in lifecycles.values()):
-            return Progress(total, found, failures, number)
-        others = counts_by_run_name(session, studies, NON_TERMINAL)
-        others.pop(name, None)
-        waits = self._waits(session, studies)
-        return Progress(total, found, failures, number, waits, others)
+        return Progress(total, found, failures, number, lifecycles=lifecycles, ends=ended)
 
     def _describe(self, record: RunRecord) -> Failure:
-        last = last_error_line(self._store, record)
-        reason = record.reason or ""
-        if reason == f"exit code {record.exit_code}":
-            reason = ""
-        own = record.lifecycle is Lifecycle.FAILED  # otherwise the launcher knows the reason
-        text = (last or reason) if own else (reason or last)
-        return Failure(record.key, record.lifecycle, record.exit_code, one_line(text, limit=LINE))
+        text = cause_line(self._store, record)
+        return Failure(record.key, record.lifecycle, record.exit_code, text)
 
-    def _waits(self, session: Session, studies: Sequence[str]) -> list[Wait]:
+    def waits(self, session: Session, studies: Sequence[str]) -> list[Wait]:
+        """Return what CREATED runs wait for."""
         tables = session.tables
         coverage = LauncherCoverage.read(tables, self._config, self._store)
         unserved = coverage.unserved_counts(tables, studies, self._run_name)

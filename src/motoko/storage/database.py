@@ -273,6 +273,11 @@ class Database:
         if catch_up is not None:
             catch_up()
 
+    @property
+    def is_served(self) -> bool:
+        """Whether a server is connected, so that the feed reports the commits of others."""
+        return hasattr(self._storage, "is_connected") and self._connected()
+
     def unreachable(self) -> ServerError:
         """Return the error for a server that did not return."""
         error: ServerError = self._storage.unreachable()
