@@ -63,6 +63,11 @@ def join_names(names: Iterable[object], limit: int = 8) -> str:
     return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
+def count_runs(number: int) -> str:
+    """Return ``1 run`` or ``7 runs``."""
+    return f"{number} run" if number == 1 else f"{number} runs"
+
+
 def value_text(value: object, limit: int = CELL) -> str:
     """Return a value on one line, shortened if necessary."""
     from datetime import datetime

@@ -65,7 +65,7 @@ def _report(found: CancelResult) -> None:
         echo(f"{key} ended {outcome}")
     for key in found.pending:
         echo(f"{key} will be CANCELLED")
-    echo(summary(found))
+    echo(found.summary)
     if found.problem is not None:
         raise MotokoError(
             f"{count_runs(len(found.pending))} not cancelled yet: {found.problem.message}",
@@ -75,20 +75,3 @@ def _report(found: CancelResult) -> None:
 
 def _report_unowned(number: int) -> None:
     echo(f"no launcher manages {count_runs(number)}: starting one", file=sys.stderr)
-
-
-def summary(found: CancelResult) -> str:
-    """Return one line about the outcome."""
-    from motoko.core.states import Lifecycle
-
-    cancelled = sum(outcome is Lifecycle.CANCELLED for outcome in found.ended.values())
-    otherwise = len(found.ended) - cancelled
-    parts = []
-    if cancelled or not (otherwise or found.pending):
-        parts.append(f"{count_runs(cancelled)} cancelled")
-    if found.pending:
-        parts.append(f"{count_runs(len(found.pending))} will be CANCELLED")
-    if otherwise:
-        was = "was" if otherwise == 1 else "were"
-        parts.append(f"{count_runs(otherwise)} {was} already in a terminal state")
-    return ", ".join(parts)

@@ -7,13 +7,11 @@ they are retried.
 
 from __future__ import annotations
 
-from motoko.cli.output import count_runs, echo
+from motoko.cli.output import echo
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
-
-    from motoko.operations.holds import HoldResult
 
 HELP = "keep runs from being claimed, until they are released"
 
@@ -34,7 +32,7 @@ def execute(args: argparse.Namespace) -> None:
     check_narrowed(args)
     with open_for_selection(args, tolerant=True) as workflow:
         found = holds.hold(workflow, selection_of(args), "motoko hold")
-    echo(summary(found))
+    echo(found.summary)
     for rule in found.rules:
         what = f"runs of {rule.subject}" if rule.study or rule.run_name else "all runs"
         echo(f"{what} that are created later are held, too")
@@ -48,13 +46,3 @@ def check_narrowed(args: argparse.Namespace) -> None:
         parser.error("--all is for the whole workflow: name runs, or use --all, not both")
     if not (args.all or narrowed):
         parser.error(f"{parser.prog} needs runs, --where C, --run_name N or --all")
-
-
-def summary(found: HoldResult) -> str:
-    """Return one line about the runs."""
-    numbers = {
-        "waiting": found.waiting, "still running": found.running, "ended": found.ended,
-    }  # fmt: skip
-    text = f"{count_runs(sum(numbers.values()))} held"
-    parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
-    return f"{text}: {parts}" if parts else text

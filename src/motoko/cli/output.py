@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from motoko.errors import ExitStatus
-from motoko.printable import printable
+from motoko.printable import count_runs, printable
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ __all__ = ["ExitStatus", "count_runs", "echo"]
 def echo(text: object, *, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
     """Print a text to ``file``, by default standard output, without control characters."""
     print(printable(str(text)), file=sys.stdout if file is None else file, end=end, flush=flush)
-
-
-def count_runs(number: int) -> str:
-    """Return ``1 run`` or ``7 runs``."""
-    return f"{number} run" if number == 1 else f"{number} runs"
 
 
 def size_text(size: int) -> str:

@@ -5,7 +5,7 @@ STUDY and --run_name remove every hold within them. Runs that a wider hold cover
 
 from __future__ import annotations
 
-from motoko.cli.output import count_runs, echo
+from motoko.cli.output import echo
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -33,15 +33,10 @@ def execute(args: argparse.Namespace) -> None:
     check_narrowed(args)
     with open_for_selection(args, tolerant=True) as workflow:
         found = holds.release(workflow, selection_of(args))
-    if found.released:
-        echo(f"{count_runs(found.released)} released; `motoko run` or a launcher executes them")
-    elif found.changed:
-        echo("the holds are removed; no run waited for that")
-    elif not found.remaining:
-        echo("none of the runs is held")
+    if found.summary:
+        echo(found.summary)
     if found.remaining:
         subjects = join_names(hold.subject for hold in found.remaining)
-        commands = join_names(f"`motoko release {hold.arguments}`" for hold in found.remaining)
         raise MotokoError(
-            f"runs stay held, with {subjects}", hint=f"To release all of that: {commands}."
+            f"runs stay held, with {subjects}", hint=f"To release all of that: {found.rest}."
         )

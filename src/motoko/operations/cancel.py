@@ -12,6 +12,7 @@ from motoko.launcher.control import running_launchers, start_launcher, stop_laun
 from motoko.launcher.workflow_users import services_lock
 from motoko.operations import bulk_edit
 from motoko.operations.explain import LauncherCoverage
+from motoko.printable import count_runs
 from motoko.storage.launcher_leases import machine_names
 from motoko.storage.query import existing_records
 
@@ -38,6 +39,21 @@ class CancelResult:
     ended: Mapping[RunKey, Lifecycle] = field(default_factory=dict)
     pending: Sequence[RunKey] = ()
     problem: LauncherError | None = None
+
+    @property
+    def summary(self) -> str:
+        """One line about the outcome."""
+        cancelled = sum(outcome is Lifecycle.CANCELLED for outcome in self.ended.values())
+        otherwise = len(self.ended) - cancelled
+        parts = []
+        if cancelled or not (otherwise or self.pending):
+            parts.append(f"{count_runs(cancelled)} cancelled")
+        if self.pending:
+            parts.append(f"{count_runs(len(self.pending))} will be CANCELLED")
+        if otherwise:
+            was = "was" if otherwise == 1 else "were"
+            parts.append(f"{count_runs(otherwise)} {was} already in a terminal state")
+        return ", ".join(parts)
 
 
 def cancel(

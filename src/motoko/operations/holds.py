@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from motoko.core.changes import EditHolds
 from motoko.core.holds import AddHolds, Hold, RemoveHolds
 from motoko.core.states import ACTIVE, Lifecycle
+from motoko.printable import count_runs, join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +32,16 @@ class HoldResult:
     running: int
     ended: int
 
+    @property
+    def summary(self) -> str:
+        """One line about the runs."""
+        numbers = {
+            "waiting": self.waiting, "still running": self.running, "ended": self.ended,
+        }  # fmt: skip
+        text = f"{count_runs(sum(numbers.values()))} held"
+        parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+        return f"{text}: {parts}" if parts else text
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseResult:
@@ -42,6 +53,21 @@ class ReleaseResult:
     released: int
     changed: bool
     remaining: Sequence[Hold]
+
+    @property
+    def summary(self) -> str:
+        """One line about the runs, empty if others stay held and nothing changed."""
+        if self.released:
+            runs = count_runs(self.released)
+            return f"{runs} released; `motoko run` or a launcher executes them"
+        if self.changed:
+            return "the holds are removed; no run waited for that"
+        return "" if self.remaining else "none of the runs is held"
+
+    @property
+    def rest(self) -> str:
+        """The command that releases what stays held, empty if nothing does."""
+        return join_names(f"`motoko release {hold.arguments}`" for hold in self.remaining)
 
 
 def hold(workflow: Workflow, selection: RunSelection, cause: str) -> HoldResult:
