@@ -31,6 +31,7 @@ COMMANDS = (
     "results",
     "sql",
     "plot",
+    "serve",
     "history",
     "logs",
     "retry",

@@ -57,6 +57,9 @@ class StateDir:
     logs = _File("logs")  # the directory of the daemons' logs
     ends = _File("ends")  # the last execution of each run name
     events = _File("events")  # the status of the last orchestrator of each run name
+    web_record = _File("web.json")  # names the process that serves the web page
+    web_lock = _File("web.lock")  # held while the web page is served
+    web_secret = _File("web.secret")  # signs sessions of browsers
 
     @property
     def database_sidecars(self) -> tuple[Path, ...]:
@@ -65,7 +68,7 @@ class StateDir:
         return (index, self.packed_size_file, cut, self.backup_record)
 
     def socket(self) -> Path:
-        """Return the server's socket: in ``.wf``, or elsewhere if that path is too long."""
+        """Return the database server's socket: in ``.wf``, or elsewhere if that is too long."""
         here = self.path / "zeo.sock"
         if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
             return here
@@ -73,17 +76,24 @@ class StateDir:
         found = PidFile(self.server_record).read()
         if found is not None and isinstance(path := found.info.get("socket"), str):
             socket = Path(path)
-            if not socket.parent.exists() or _is_private(socket.parent):
+            if not socket.parent.exists() or is_private(socket.parent):
                 return socket
         return self.new_socket()
 
     def new_socket(self) -> Path:
-        """Return the path of the socket for a new server."""
-        here = self.path / "zeo.sock"
+        """Return the path of the socket for a new database server."""
+        return self._socket("zeo.sock", ".sock")
+
+    def new_web_socket(self) -> Path:
+        """Return the path of the socket for the web page."""
+        return self._socket("web.sock", "-web.sock")
+
+    def _socket(self, name: str, suffix: str) -> Path:
+        here = self.path / name
         if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
             return here
         digest = hashlib.blake2b(os.fsencode(self.path), digest_size=12).hexdigest()
-        return _private_runtime_directory() / f"{digest}.sock"
+        return _private_runtime_directory() / f"{digest}{suffix}"
 
 
 def _private_runtime_directory() -> Path:
@@ -94,7 +104,7 @@ def _private_runtime_directory() -> Path:
             directory.mkdir(mode=0o700, exist_ok=True)
         except OSError:  # missing or not writable
             continue
-        if not _is_private(directory):
+        if not is_private(directory):
             raise ServerError(
                 f"{directory} is not a directory that only you can enter",
                 hint="Access to the server's socket lets others act as you. Remove the directory.",
@@ -114,7 +124,8 @@ def _runtime_bases() -> Iterator[str]:
     return (base for base in bases if base and len(os.fsencode(base)) <= MAX_SOCKET_PATH - 50)
 
 
-def _is_private(directory: Path) -> bool:
+def is_private(directory: Path) -> bool:
+    """Return whether only this user can enter a directory."""
     try:
         found = directory.lstat()
     except OSError:

@@ -25,7 +25,7 @@ MISSING: Final = "package-missing"  # the code of a finding without which nothin
 PACKAGE: Final = Path(motoko.__file__).parent
 REINSTALL: Final = "Install it again: `pip install --force-reinstall --no-deps motoko`."
 # Extras for users; the others are for developers and for `all` of them.
-EXTRAS: Final = ("crate", "pandas", "parquet", "plot", "sample", "sql")
+EXTRAS: Final = ("crate", "pandas", "parquet", "plot", "sample", "sql", "web")
 _REQUIREMENT: Final = re.compile(
     r"(?P<name>[\w.-]+)(?:\[(?P<extras>[^]]*)\])?(?P<version>[^;]*)(?:;(?P<marker>.*))?"
 )

@@ -1,0 +1,130 @@
+"""Serve a web page that shows the workflow and acts on it, until Ctrl-C.
+
+  motoko serve                  on the Unix socket .wf/web.sock, which only you can reach
+  motoko serve --port 8080      on this port of this machine; the printed link opens it once
+  motoko serve --link           print how to open the page that another process serves
+
+From another machine, forward a port to the socket and open http://localhost:8080 there:
+
+  ssh -L 8080:/path/to/workflow/.wf/web.sock user@host
+
+Everybody who can connect to your end of that port can use the page. On a machine that you share,
+use --port at both ends: a link opens a session for one browser.
+
+The page needs `motoko[web]`. It starts no launcher and holds no lock that runs need. To show it in
+JupyterHub, see docs/how-to.md.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from typing import Any
+
+    from motoko.server.state_dir import StateDir
+
+HELP = "serve a web page that shows the workflow and acts on it"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--port",
+        type=_port,
+        metavar="N",
+        help="listen on this port of the loopback interface (0: any free one), not on a socket",
+    )
+    parser.add_argument("--read-only", action="store_true", help="the page changes nothing")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name under which a proxy publishes the page; may be repeated",
+    )
+    parser.add_argument(
+        "--link", action="store_true", help="print how to open the page that is served already"
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65536:
+        raise ValueError
+    return port
+
+
+_port.__name__ = "port"  # argparse names it in errors
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Serve the page, or print how to open it."""
+    from motoko.cli.workflow_arguments import open_workflow, state_directory
+
+    if args.link:
+        _print_link(args, state_directory(args))
+        return
+    import contextlib
+    import logging
+
+    from motoko.cli.log_output import show_log
+
+    serve = _required("serve")
+    show_log(logging.WARNING)
+    with contextlib.closing(open_workflow(args, read_only=True, tolerant=True)) as workflow:
+        serve(
+            workflow,
+            port=args.port,
+            read_only=args.read_only,
+            hosts=args.allow_host,
+            ready=_print_address,
+        )
+
+
+def _required(name: str) -> Any:
+    """Return a function of ``motoko.web.site``; raise MotokoError without ``motoko[web]``."""
+    from importlib import import_module
+
+    from motoko.errors import MotokoError
+
+    try:
+        return getattr(import_module("motoko.web.site"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "motoko":
+            raise
+        raise MotokoError(
+            f"serve needs {error.name}, which is not installed", hint="pip install 'motoko[web]'"
+        ) from error
+
+
+def _print_link(args: argparse.Namespace, state: StateDir) -> None:
+    from motoko.errors import ServerError
+
+    address = _required("new_address")(state, args.motoko_runtime.rng)
+    if address is None:
+        raise ServerError("no process serves the page", hint="Start one with `motoko serve`.")
+    _print_address(address)
+
+
+def _print_address(address: Mapping[str, Any]) -> None:
+    """Print how to open the page in a browser, here and on another machine."""
+    import os
+    import pwd
+    import shlex
+
+    from motoko.cli.output import echo
+
+    there = f"{pwd.getpwuid(os.getuid()).pw_name}@{os.uname().nodename}"
+    port = address["port"]
+    if port is not None:
+        forward = f"{port}:127.0.0.1:{port}"
+        echo(f"Open this link, which works once:\n  {address['link']}")
+        echo(f"From another machine, first run there:\n  ssh -L {forward} {shlex.quote(there)}")
+        echo("Another link for another browser: motoko serve --link", flush=True)
+        return
+    forward = f"8080:{address['socket']}"
+    echo(f"The page is at the socket {address['socket']}")
+    echo(f"On your machine, run:\n  ssh -L {shlex.quote(forward)} {shlex.quote(there)}")
+    echo("and open http://localhost:8080", flush=True)

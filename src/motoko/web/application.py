@@ -1,0 +1,50 @@
+"""The application: routes of the screens, static files, error pages and access rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from motoko.web.access import Access
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Lifespan
+
+    from motoko.web.policy import AccessPolicy
+    from motoko.web.rendering import Pages
+    from motoko.web.sessions import Sessions
+    from motoko.web.streams import EventStreams
+
+STATIC_FILES: Final = Path(__file__).with_name("static")
+
+
+def create_app(
+    routes: Sequence[BaseRoute],
+    policy: AccessPolicy,
+    sessions: Sessions,
+    pages: Pages,
+    streams: EventStreams,
+    *,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> ASGIApp:
+    """Return the application. Its routes find ``pages`` and ``streams`` in ``request.app.state``.
+
+    A path has no trailing slash: the addresses in templates are relative.
+    """
+    static = Mount("/static", StaticFiles(directory=STATIC_FILES), name="static")
+    app = Starlette(
+        routes=[static, *routes],
+        exception_handlers=pages.error_handlers(),
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # the redirection would lack the prefix of a proxy
+    app.state.pages = pages
+    app.state.streams = streams
+    return Access(app, policy, sessions, pages)

@@ -1,0 +1,84 @@
+"""The web page of a workflow, from its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from motoko.web.application import create_app
+from motoko.web.listening import LOOPBACK, listener, served
+from motoko.web.policy import AccessPolicy
+from motoko.web.rendering import Pages
+from motoko.web.screens import routes
+from motoko.web.server import WebServer
+from motoko.web.sessions import Sessions, load_secret
+from motoko.web.streams import EventStreams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from motoko.api.workflow import Workflow
+    from motoko.runtime.ports import Random
+    from motoko.server.state_dir import StateDir
+
+INSTANCE_BYTES: Final = 8
+
+
+class Address(TypedDict):
+    """Where the page is: a socket, or a port and a link that opens it once."""
+
+    socket: str | None
+    port: int | None
+    link: str | None
+
+
+def serve(
+    workflow: Workflow,
+    *,
+    port: int | None = None,
+    read_only: bool = False,
+    hosts: Iterable[str] = (),
+    ready: Callable[[Address], object] = lambda address: None,
+) -> None:
+    """Serve the page until SIGINT, SIGTERM or SIGHUP; call ``ready`` once it can be opened.
+
+    ``port``: None for the socket in ``.wf``, 0 for any free port. ``hosts``: more host names that
+    a proxy uses. Raise ServerError if it is served already.
+    """
+    state, rng = workflow.store.state, workflow.store.runtime.rng
+    instance = rng.token(INSTANCE_BYTES)
+    with listener(state, port, instance) as bound:
+        policy = AccessPolicy(
+            bound.port, read_only=read_only, extra_hosts=frozenset(map(str.lower, hosts))
+        )
+        sessions = _sessions(state, rng, bound.port, instance)
+        pages = Pages(read_only, {"workflow": state.path.parent.name})
+        streams = EventStreams(policy.max_streams)
+        app = create_app(routes(), policy, sessions, pages, streams)
+        path = None if bound.path is None else str(bound.path)
+
+        def announce() -> None:
+            ready(_address(sessions, path, bound.port))
+
+        WebServer(app, streams, state, announce).run(bound)
+
+
+def new_address(state: StateDir, rng: Random) -> Address | None:
+    """Return where another process serves the page, with a new link; None if none does."""
+    record = served(state)
+    if record is None:
+        return None
+    info: Mapping[str, Any] = record.info
+    sessions = _sessions(state, rng, info["port"], info["instance"])
+    return _address(sessions, info["socket"], info["port"])
+
+
+def _sessions(state: StateDir, rng: Random, port: int | None, instance: str) -> Sessions:
+    secret = load_secret(state.web_secret, rng)
+    return Sessions(secret, "socket" if port is None else f"port {port}", instance, rng)
+
+
+def _address(sessions: Sessions, socket: str | None, port: int | None) -> Address:
+    link = None
+    if port is not None:
+        link = f"http://{LOOPBACK}:{port}/?token={sessions.issue_link_token()}"
+    return Address(socket=socket, port=port, link=link)
