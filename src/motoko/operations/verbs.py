@@ -7,7 +7,9 @@ from enum import StrEnum
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
+from motoko.api.workflow import Workflow
 from motoko.core.states import Lifecycle
+from motoko.launcher.services import Services
 from motoko.operations import bulk_edit, holds
 from motoko.operations.cancel import cancel
 from motoko.operations.preview import preview
@@ -16,7 +18,6 @@ from motoko.printable import count_runs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
     from motoko.operations.bulk_edit import RunSelection
 
@@ -130,3 +131,10 @@ def perform(workflow: Workflow, verb: Verb, selection: RunSelection, cause: str)
     cancelled = cancel(workflow, records, cause)
     problem = "" if cancelled.problem is None else cancelled.problem.message
     return VerbResult(cancelled.summary, problem)
+
+
+def perform_alone(file: str, verb: Verb, selection: RunSelection, cause: str) -> VerbResult:
+    """Perform a verb on the workflow of a ``motoko.yaml``, with its server running meanwhile."""
+    workflow = Workflow(file, tolerant=True)
+    with Services(workflow, temporary=True):
+        return perform(workflow, verb, selection, cause)

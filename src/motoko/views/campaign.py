@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,7 @@ class Campaign:
 
     ``throughput``: the number of runs that ended in each of the last intervals of ``interval``
     seconds, the newest last. ``others``: the other run names. ``served``: whether a server runs.
+    ``waits``: what CREATED runs wait for.
     """
 
     workflow: str
@@ -136,7 +138,16 @@ class Campaign:
     events: tuple[EventView, ...] = ()
     launchers: tuple[LauncherView, ...] = ()
     happenings: tuple[Happening, ...] = ()
-    others: tuple[str, ...] = field(default=())
+    others: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
+
+    @property
+    def lifecycles(self) -> dict[str, int]:
+        """The runs of all studies by lifecycle state."""
+        total = Counter[str]()
+        for study in self.studies:
+            total.update(study.lifecycles)
+        return dict(total)
 
     @property
     def active(self) -> int:

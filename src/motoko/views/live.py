@@ -98,6 +98,10 @@ class LiveViews:
     def _wake(self) -> None:
         self._committed.set()
 
+    def now(self) -> float:
+        """Return the time of day, in seconds since the epoch."""
+        return self.workflow.store.now()
+
     # -- reading -----------------------------------------------------------------------------
 
     async def read(self, work: Callable[[ReadConnection], T]) -> T:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.progress import ProgressModel, StudyProgress
 from motoko.core.states import ACTIVE
-from motoko.operations.explain import LauncherCoverage
+from motoko.operations.explain import HELD, LauncherCoverage
 from motoko.operations.orchestrator_facts import OrchestratorFacts, known_run_names
 from motoko.operations.progress import ProgressReader
 from motoko.orchestrator.run_ends import last_ends
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from motoko.views.campaign import Happening
     from motoko.views.connection import ReadConnection
 
+WAITS: Final = 3  # reasons that are shown
 SLOW_SECONDS: Final = 2.0  # between two readings of what changes rarely or takes long
 
 
@@ -116,6 +117,7 @@ class CampaignReader:
             slow.launchers,
             self._happenings,
             slow.others,
+            slow.waits,
         )
 
     def _replay(self, tables: Tables) -> None:
@@ -162,14 +164,16 @@ class _SlowParts:
         self.events = event_views(workflow, tables, facts)
         names = {*known_run_names(tables), *ends} - {run_name}
         self.others = tuple(sorted(names))
+        coverage = LauncherCoverage.read(tables, workflow.config, store)
+        self.waits = _waits(session, reader, progress)
         self.needs: Sequence[Need] = [
             *orchestrator_needs(
                 self.orchestrator, run_name, left=progress.total.known - progress.total.done
             ),
             *launcher_needs(self.launchers, store.now(), active=_active(progress)),
             *event_needs(facts),
-            *_waits(session, reader, progress, run_name),
-            *_unmanaged(connection, tables, progress, run_name),
+            *_unserved(coverage, tables, [*progress.lifecycles], run_name),
+            *_unmanaged(coverage, tables, progress, run_name),
         ]
 
 
@@ -177,20 +181,27 @@ def _active(progress: Progress) -> int:
     return sum(found.get(state, 0) for found in progress.lifecycles.values() for state in ACTIVE)
 
 
-def _waits(
-    session: Session, reader: ProgressReader, progress: Progress, run_name: str
+def _unserved(
+    coverage: LauncherCoverage, tables: Tables, studies: Sequence[str], run_name: str
 ) -> Iterator[Need]:
+    for text, number in coverage.unserved_counts(tables, studies, run_name).items():
+        command = "motoko release --help" if text == HELD else "motoko launcher"
+        yield Need(3, number, "waiting", text, command)
+
+
+def _waits(session: Session, reader: ProgressReader, progress: Progress) -> tuple[str, ...]:
     studies = [*progress.lifecycles]
-    if any(progress.lifecycles[study].get("CREATED") for study in studies):
-        for wait in reader.waits(session, studies):
-            yield Need(4, wait.runs, "waiting", wait.text, f"motoko why --run_name {run_name}")
+    if not any(progress.lifecycles[study].get("CREATED") for study in studies):
+        return ()
+    found = reader.waits(session, studies)
+    return tuple(
+        f"{'about ' if one.about else ''}{one.runs:,} wait: {one.text}" for one in found[:WAITS]
+    )
 
 
 def _unmanaged(
-    connection: ReadConnection, tables: Tables, progress: Progress, run_name: str
+    coverage: LauncherCoverage, tables: Tables, progress: Progress, run_name: str
 ) -> Iterator[Need]:
-    workflow = connection.workflow
-    coverage = LauncherCoverage.read(tables, workflow.config, workflow.store)
     for study in progress.lifecycles:
         for text, number in coverage.unmanaged_counts(tables, study, run_name).items():
             yield Need(2, number, study, f"not managed: {text}", "motoko launcher")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined
 from markupsafe import Markup
@@ -14,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from motoko.errors import ConflictError, MotokoError, UnknownNameError, UnknownRunError
 from motoko.printable import one_line, printable, value_text
 from motoko.web.exchange import SESSION
+from motoko.web.filters import filters
 from motoko.web.policy import Denial
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def environment() -> Environment:
     made.filters["one_line"] = lambda text, limit=200: one_line(str(text), limit=limit)
     made.filters["safe_text"] = lambda text, limit=64_000: printable(str(text), limit=limit)
     made.filters["value"] = value_text
+    made.filters.update(filters())
     return made
 
 
@@ -88,11 +91,17 @@ class Pages:
         self, request: Request, name: str, /, *, status: int = 200, **variables: Any
     ) -> Response:
         """Return a page. Templates know ``root``, ``csrf_token``, ``read_only`` and ``request``."""
+        return HTMLResponse(self.part(request, name, **variables), status)
+
+    def part(self, request: Request, name: str, /, **variables: Any) -> str:
+        """Return a template as text, with the variables of all pages."""
         session = request.scope.get(SESSION)
         known = {
             "workflow": "",
             "screens": SCREENS,
             "screen": "",
+            "run_name": "",
+            "keep_name": "",
             "command": "",
             **self.shared,
             "request": request,
@@ -100,8 +109,10 @@ class Pages:
             "csrf_token": "" if session is None else session.csrf_token,
             "read_only": self.read_only,
         }
-        text = self.templates.get_template(name).render({**known, **variables})
-        return HTMLResponse(text, status)
+        known.update(variables)
+        if known["run_name"]:
+            known["keep_name"] = "?" + urlencode({"run_name": known["run_name"]})
+        return self.templates.get_template(name).render(known)
 
     def redirect(self, request: Request, target: str) -> Response:
         """Return a redirection to a page, given relative to the first one (``runs?x=1``)."""

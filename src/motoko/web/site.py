@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+import anyio
+
+from motoko.api.workflow import Workflow
+from motoko.views.live import LiveViews
 from motoko.web.application import create_app
 from motoko.web.listening import LOOPBACK, listener, served
 from motoko.web.policy import AccessPolicy
@@ -14,9 +20,10 @@ from motoko.web.sessions import Sessions, load_secret
 from motoko.web.streams import EventStreams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from motoko.api.workflow import Workflow
+    from starlette.applications import Starlette
+
     from motoko.runtime.ports import Random
     from motoko.server.state_dir import StateDir
 
@@ -53,13 +60,35 @@ def serve(
         sessions = _sessions(state, rng, bound.port, instance)
         pages = Pages(read_only, {"workflow": state.path.parent.name})
         streams = EventStreams(policy.max_streams)
-        app = create_app(routes(), policy, sessions, pages, streams)
+        app = create_app(
+            routes(), policy, sessions, pages, streams, lifespan=partial(_live, workflow)
+        )
         path = None if bound.path is None else str(bound.path)
 
         def announce() -> None:
             ready(_address(sessions, path, bound.port))
 
         WebServer(app, streams, state, announce).run(bound)
+
+
+@contextlib.asynccontextmanager
+async def _live(workflow: Workflow, app: Starlette) -> AsyncIterator[None]:
+    """Keep the views of the workflow current while the application runs."""
+
+    def open_workflow() -> Workflow:
+        return Workflow(
+            workflow.config_path, read_only=True, tolerant=True, runtime=workflow.store.runtime
+        )
+
+    views = LiveViews(open_workflow)
+    app.state.views = views
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(views.run)
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        await views.close()
 
 
 def new_address(state: StateDir, rng: Random) -> Address | None:
