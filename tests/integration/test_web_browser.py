@@ -232,8 +232,9 @@ async def test_no_page_can_run_a_script_of_its_own(browser: Browser, served: Ser
             const script = document.createElement("script");
             script.textContent = "document.title = 'pwned'";
             document.body.append(script);
-            document.body.insertAdjacentHTML("beforeend", "<img src=x onerror=\\"document.title='pwned'\\">");
-            document.body.insertAdjacentHTML("beforeend", "<p id=styled style='display:none'>x</p>");
+            const html = "<img src=x onerror=document.title='pwned'>"
+                + "<p id=styled style='display:none'>x</p>";
+            document.body.insertAdjacentHTML("beforeend", html);
         }"""
     )
     assert await page.locator("#styled").is_visible(), "inline style is not applied"
