@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, settings
 
 from motoko.runtime.signals import changeable_signals, reset_all
 from tests.support.blocking import LoopGuard
+from tests.support.browser import NoBrowserError, chromium, started_browser
 from tests.support.slurm_testbed import CannotRunError, Testbed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from playwright.async_api import Browser
 
 # Settings of the caller that change the output of commands and the process count of scripts.
 SETTINGS: Final = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "MOTOKO_TEST_PROCESSES")
@@ -100,3 +103,19 @@ def slurm(shared_slurm: Testbed, monkeypatch: pytest.MonkeyPatch) -> Testbed:
     """The shared Slurm, configured for processes that this test starts."""
     monkeypatch.setenv("SLURM_CONF", shared_slurm.environment["SLURM_CONF"])
     return shared_slurm
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> None:
+    """Skip tests with a browser on machines that have none and cannot install it."""
+    try:
+        chromium()
+    except NoBrowserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+async def browser(_chromium: None) -> AsyncIterator[Browser]:
+    """A real browser without pages and cookies."""
+    async with started_browser() as running:
+        yield running

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from motoko.web.forms import is_form, parse_form
 from motoko.web.headers import secured
 from motoko.web.policy import RequestFacts, split_host
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "x-csrf-token"
 SESSION: Final = "motoko.session"  # the key of the session in the scope of a request
-FORM: Final = "application/x-www-form-urlencoded"
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~%@+-]+)+/?")
 
 
@@ -100,9 +100,9 @@ class Exchange:
         header = self.headers.get(CSRF_HEADER)
         if header is not None:
             return header
-        if self.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        if not is_form(self.headers.get("content-type", "")):
             return ""
-        return parse_qs(_text(body)).get(CSRF_FIELD, [""])[-1]
+        return parse_form(body).get(CSRF_FIELD, [""])[-1]
 
     # --- the response --------------------------------------------------------------------------
 
@@ -118,7 +118,8 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = secured(list(message.get("headers", ())), static=self.facts.is_static)
+            static = self.facts.is_static and message["status"] < 400
+            headers = secured(list(message.get("headers", ())), static=static)
             message = {**message, "headers": headers}
             if self.new_cookie is not None:
                 headers.append((b"set-cookie", self.new_cookie.encode("latin-1")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 MEDIA_TYPE: Final = "text/event-stream"
+_LINE_END: Final = re.compile("\r\n|\r|\n")
 
 
 def event_text(data: str, *, name: str | None = None, number: str | None = None) -> str:
     """Return one event in the format of a stream."""
     head = [f"event: {name}"] if name is not None else []
     head += [f"id: {number}"] if number is not None else []
-    return "\n".join([*head, *(f"data: {line}" for line in data.splitlines() or [""]), "", ""])
+    return "\n".join([*head, *(f"data: {line}" for line in _LINE_END.split(data)), "", ""])
 
 
 @dataclass(slots=True)
