@@ -13,6 +13,7 @@ import latency
 import peers
 import results
 import scale
+import screens
 import slurm
 import throughput
 import why
@@ -36,7 +37,7 @@ BENCHMARKS = {
 }
 
 # Tables of their own, which take long: only if they are named.
-TABLES = {"peers": peers.main, "scale": scale.main}
+TABLES = {"peers": peers.main, "scale": scale.main, "screens": screens.main}
 
 
 def main() -> int:

@@ -14,11 +14,11 @@ import pytest
 
 from motoko.cli.json_schemas import OUTPUTS
 from motoko.cli.why_json import answers_text
-from motoko.operations.why_text import answer_lines
 from motoko.core.changes import DeleteRun
 from motoko.core.records import RunKey, RunRecord
 from motoko.errors import MotokoError, RunFailed, RunNameError, UnknownNameError, UnknownRunError
 from motoko.operations.why import Explainer
+from motoko.operations.why_text import answer_lines
 from motoko.orchestrator.run_ends import EndKind, RunEnd
 from motoko.orchestrator.status_file import read_status, status_file
 from motoko.testing.fake_launcher import failing

@@ -70,8 +70,9 @@ def execute(args: argparse.Namespace) -> None:
     import logging
 
     from motoko.cli.log_output import show_log
+    from motoko.cli.optional import required
 
-    serve = _required("serve")
+    serve = required("serve", "motoko.web.site", "serve", extra="web")
     show_log(logging.WARNING)
     with contextlib.closing(open_workflow(args, read_only=True, tolerant=True)) as workflow:
         serve(
@@ -83,26 +84,13 @@ def execute(args: argparse.Namespace) -> None:
         )
 
 
-def _required(name: str) -> Any:
-    """Return a function of ``motoko.web.site``; raise MotokoError without ``motoko[web]``."""
-    from importlib import import_module
-
-    from motoko.errors import MotokoError
-
-    try:
-        return getattr(import_module("motoko.web.site"), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "motoko":
-            raise
-        raise MotokoError(
-            f"serve needs {error.name}, which is not installed", hint="pip install 'motoko[web]'"
-        ) from error
-
-
 def _print_link(args: argparse.Namespace, state: StateDir) -> None:
+    from motoko.cli.optional import required
     from motoko.errors import ServerError
 
-    address = _required("new_address")(state, args.motoko_runtime.rng)
+    address = required("serve", "motoko.web.site", "new_address", extra="web")(
+        state, args.motoko_runtime.rng
+    )
     if address is None:
         raise ServerError("no process serves the page", hint="Start one with `motoko serve`.")
     _print_address(address)

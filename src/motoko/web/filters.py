@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
+
 from motoko.operations.reason_text import duration
 from motoko.views import text
 from motoko.web.drawing import diagram, line_plot
@@ -36,6 +38,7 @@ def filters() -> dict[str, Callable[..., Any]]:
         "diagram": diagram,
         "duration": duration,
         "end": text.end_text,
+        "inline_style": Markup,
         "iso": text.iso_text,
         "left": text.left_text,
         "line_plot": line_plot,
