@@ -94,11 +94,15 @@ def _series(session: Session, record: RunRecord) -> Iterable[Series]:
     for name in table.quantity_names(record.id)[:SERIES]:
         points = table.quantity(record.id, name) or []
         last = points[-1][1] if points else None
-        pairs = [(step, value) for step, value in points if _is_number(step) and _is_number(value)]
-        shown = thinned(pairs)
+        shown = thinned(number_pairs(points))
         yield Series(
             name, tuple(x for x, _ in shown), tuple(y for _, y in shown), len(points), last
         )
+
+
+def number_pairs(points: Iterable[tuple[Any, Any]]) -> list[tuple[float, float]]:
+    """Return the points whose step and value are finite numbers."""
+    return [(step, value) for step, value in points if _is_number(step) and _is_number(value)]
 
 
 def _is_number(value: object) -> bool:

@@ -29,6 +29,7 @@ SCREENS: Final = (
     ("events", "Events", "events"),
     ("failures", "Failures", "failures"),
     ("flow", "Flow", "flow"),
+    ("plots", "Plots", "plots"),
 )
 TITLES: Final = {
     403: ("Not allowed", "The server refuses this request.", "Return to the campaign."),

@@ -1,5 +1,4 @@
 // Keep the parts of a page current, and open the verbs in a dialog. Without it every page works.
-"use strict";
 
 const root = document.body.dataset.root;
 const connection = document.getElementById("connection");
