@@ -16,6 +16,7 @@ import pytest
 
 from motoko.runtime.daemons import PidFile
 from motoko.server.state_dir import StateDir
+from motoko.web import listening
 from motoko.web.headers import CONTENT_SECURITY_POLICY
 from tests.support.command_line import Shell, small_workflow, wait_until
 from tests.support.web import Served, csrf_token, token_in
@@ -481,6 +482,15 @@ def test_the_number_of_streams_is_limited(by_socket: Served) -> None:
         wait_until(opened, "a closed stream makes room for another")
 
 
+def test_a_silent_stream_is_kept_open(shell: Shell) -> None:
+    with (
+        Served(shell.directory, MOTOKO_TEST_KEEP_ALIVE="0.1") as served,
+        served.signed_in() as client,
+        client.stream("GET", "/silence") as stream,
+    ):
+        assert next(stream.iter_lines()) == ":"
+
+
 def test_stuck_clients_block_nobody_and_are_dropped(shell: Shell) -> None:
     with (
         Served(shell.directory, MOTOKO_TEST_IMPATIENT="1") as served,
@@ -545,6 +555,52 @@ def test_a_moved_workflow_ends_the_server(by_socket: Served) -> None:
     by_socket.directory.rename(moved)
     assert by_socket.process.wait(60) == 1
     assert "moved or removed" in (moved / "serve.log").read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), PORT])
+def test_a_detached_server_runs_until_it_is_stopped(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    printed = shell.ok("serve", "--detach", *arguments)
+    record = listening.served(StateDir.of(shell.directory))
+    assert record is not None
+    try:
+        assert f"Process {record.process.pid} serves it" in printed
+        log = shell.directory / ".wf" / "logs" / "web.log"
+        assert str(log) in printed
+        assert mode(log) == "-rw-------"
+        assert "token" not in log.read_text()
+        again = shell.run("serve", "--detach")
+        assert again.returncode == 1
+        assert f"by process {record.process.pid}" in again.stderr
+        if arguments:
+            link = next(word for word in printed.split() if "token=" in word)
+            assert httpx.get(link, trust_env=False).status_code == 303
+        else:
+            assert (shell.directory / ".wf" / "web.sock").is_socket()
+    finally:
+        stopped = shell.ok("serve", "--stop")
+    assert f"stopped process {record.process.pid}" in stopped
+    assert listening.served(StateDir.of(shell.directory)) is None
+    assert "no process serves the page" in shell.ok("serve", "--stop")
+
+
+def test_a_detached_server_that_cannot_start_says_why(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = shell.run("serve", "--detach", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "cannot be used" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "abc", "0" * 63, "g" * 64])
+def test_a_damaged_secret_is_replaced(shell: Shell, content: str) -> None:
+    file = StateDir.of(shell.directory).web_secret
+    file.parent.mkdir(0o700)
+    file.write_text(content)
+    with Served(shell.directory):
+        assert len(file.read_text()) == 64
+        assert file.read_text() != content
+        assert mode(file) == "-rw-------"
 
 
 def test_serve_without_the_extra_names_it(shell: Shell) -> None:

@@ -1,6 +1,7 @@
 """``motoko serve`` with routes for tests: ``python -m tests.support.web_server ARGUMENTS``.
 
 MOTOKO_TEST_IMPATIENT: the seconds after which the server aborts the connection of a stuck client.
+MOTOKO_TEST_KEEP_ALIVE: the seconds after which it sends a comment to a silent stream.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from starlette.routing import Route
 
 from motoko.cli import main
 from motoko.errors import UnknownRunError
-from motoko.web import protocol, screens, site
+from motoko.web import protocol, screens, site, streams
 from motoko.web.forms import read_form
-from motoko.web.streams import event_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -38,9 +38,20 @@ async def stream(request: Request) -> Response:
     async def events() -> AsyncGenerator[str]:
         number = 0
         while True:
-            yield event_text(f"{SECRET_TEXT} {number}{filler}")
+            yield streams.event_text(f"{SECRET_TEXT} {number}{filler}")
             number += 1
             await anyio.sleep(0 if flood else 0.02)
+
+    response: Response = request.app.state.streams.respond(events)
+    return response
+
+
+async def silence(request: Request) -> Response:
+    """Send no events."""
+
+    async def events() -> AsyncGenerator[str]:
+        await anyio.sleep_forever()
+        yield ""
 
     response: Response = request.app.state.streams.respond(events)
     return response
@@ -83,6 +94,7 @@ async def nothing(request: Request) -> Response:
 
 ROUTES: list[BaseRoute] = [
     Route("/stream", stream),
+    Route("/silence", silence),
     Route("/change", change, methods=["POST"]),
     Route("/deep/page", page),
     Route("/fail", fail),
@@ -98,6 +110,8 @@ def serve(arguments: list[str]) -> int:
         seconds = float(os.environ["MOTOKO_TEST_IMPATIENT"])
         protocol.Connection.request_seconds = seconds
         protocol.Connection.write_seconds = seconds
+    if "MOTOKO_TEST_KEEP_ALIVE" in os.environ:
+        vars(streams)["KEEP_ALIVE_SECONDS"] = float(os.environ["MOTOKO_TEST_KEEP_ALIVE"])
     return main(arguments)
 
 

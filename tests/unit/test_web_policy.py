@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from motoko.runtime.ports import SYSTEM
-from motoko.web.exchange import Exchange
+from motoko.web.exchange import SESSION, Exchange
 from motoko.web.headers import SECURITY_HEADERS, secured
 from motoko.web.policy import AccessPolicy, RequestFacts, is_origin_of, split_host
 from motoko.web.rendering import Pages, environment, root_of
@@ -248,6 +248,21 @@ def test_scripts_get_errors_as_json() -> None:
     response = Pages().denial(request(accept="application/json"), denial)
     assert response.media_type == "application/json"
     assert b"Unknown host name" in response.body
+
+
+def test_code_in_a_hint_is_marked_and_escaped() -> None:
+    shown = environment().from_string("{{ x | with_code }}").render(x="Run `a <b>\x1b` or <i>.")
+    assert shown == "Run <code>a &lt;b&gt;\\x1b</code> or &lt;i&gt;."
+
+
+def test_strangers_do_not_learn_the_name_of_the_workflow() -> None:
+    pages = Pages(shared={"workflow": "secret project"})
+    denial = BY_PORT.decide(facts(host="x"))
+    assert denial is not None
+    assert b"secret project" not in pages.denial(request(), denial).body
+    known = request()
+    known.scope[SESSION] = sessions().issue()
+    assert b"secret project" in pages.denial(known, denial).body
 
 
 def test_an_event_cannot_contain_another() -> None:

@@ -2,7 +2,8 @@
 
   motoko serve                  on the Unix socket .wf/web.sock, which only you can reach
   motoko serve --port 8080      on this port of this machine; the printed link opens it once
-  motoko serve --link           print how to open the page that another process serves
+  motoko serve --detach         in the background, until `motoko serve --stop`
+  motoko serve --link           print how to open the page that is served already
 
 From another machine, forward a port to the socket and open http://localhost:8080 there:
 
@@ -17,12 +18,15 @@ JupyterHub, see docs/how-to.md.
 
 from __future__ import annotations
 
+from motoko.cli.output import echo
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
     from typing import Any
 
+    from motoko.api.workflow import Workflow
     from motoko.server.state_dir import StateDir
 
 HELP = "serve a web page that shows the workflow and acts on it"
@@ -44,7 +48,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a host name under which a proxy publishes the page; may be repeated",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--detach",
+        "-d",
+        action="store_true",
+        help="serve it in the background, with a log in .wf/logs",
+    )
+    how.add_argument("--stop", action="store_true", help="stop the server of the page")
+    how.add_argument(
         "--link", action="store_true", help="print how to open the page that is served already"
     )
 
@@ -60,28 +72,61 @@ _port.__name__ = "port"  # argparse names it in errors
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Serve the page, or print how to open it."""
+    """Serve the page, stop its server, or print how to open it."""
+    from motoko.cli.background import announcing_failure, shall_detach
     from motoko.cli.workflow_arguments import open_workflow, state_directory
 
     if args.link:
         _print_link(args, state_directory(args))
-        return
-    import contextlib
+    elif args.stop:
+        _stop(args, state_directory(args))
+    elif shall_detach(args):
+        from motoko.web.background import start_detached
+
+        _required("serve")
+        state = state_directory(args)
+        daemon = start_detached(state, args.motoko_argv)
+        _print_link(args, state)
+        echo(f"Process {daemon.process.pid} serves it, log {daemon.log}; stop: motoko serve --stop")
+    else:
+        import contextlib
+
+        with (
+            announcing_failure(),
+            contextlib.closing(open_workflow(args, read_only=True, tolerant=True)) as workflow,
+        ):
+            _serve(args, workflow)
+
+
+def _serve(args: argparse.Namespace, workflow: Workflow) -> None:
     import logging
 
     from motoko.cli.log_output import show_log
     from motoko.cli.optional import required
+    from motoko.runtime.daemons import announce_ready
 
-    serve = required("serve", "motoko.web.site", "serve", extra="web")
     show_log(logging.WARNING)
-    with contextlib.closing(open_workflow(args, read_only=True, tolerant=True)) as workflow:
-        serve(
-            workflow,
-            port=args.port,
-            read_only=args.read_only,
-            hosts=args.allow_host,
-            ready=_print_address,
-        )
+
+    def ready(address: Mapping[str, Any]) -> None:
+        if args.detach:
+            announce_ready()
+        else:
+            _print_address(address)
+
+    required("serve", "motoko.web.site", "serve", extra="web")(
+        workflow,
+        port=args.port,
+        read_only=args.read_only,
+        hosts=args.allow_host,
+        ready=ready,
+    )
+
+
+def _stop(args: argparse.Namespace, state: StateDir) -> None:
+    from motoko.web.background import stop
+
+    pid = stop(state, args.motoko_runtime.clock)
+    echo("no process serves the page" if pid is None else f"stopped process {pid}")
 
 
 def _print_link(args: argparse.Namespace, state: StateDir) -> None:
@@ -102,9 +147,11 @@ def _print_address(address: Mapping[str, Any]) -> None:
     import pwd
     import shlex
 
-    from motoko.cli.output import echo
-
-    there = f"{pwd.getpwuid(os.getuid()).pw_name}@{os.uname().nodename}"
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # some containers have no names of users
+        user = "USER"
+    there = f"{user}@{address['host']}"
     port = address["port"]
     if port is not None:
         forward = f"{port}:127.0.0.1:{port}"

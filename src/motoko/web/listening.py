@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.file_lock import FileLock
+from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import file_identity, private_directory
+from motoko.runtime.processes import host
 from motoko.server.state_dir import is_private
 
 if TYPE_CHECKING:
@@ -53,9 +54,14 @@ def listener(state: StateDir, port: int | None, instance: str) -> Iterator[Liste
 
 
 def served(state: StateDir) -> PidRecord | None:
-    """Return the record of the server of the page, None if there is none."""
+    """Return the record of the process that serves the page, None if there is none."""
     file = PidFile(state.web_record)
-    return file.read() if file.owner_alive() else None
+    record = file.read()
+    if record is None:
+        return None
+    elsewhere = record.host != host()  # only its lock shows whether it is alive
+    alive = is_locked(state.web_lock) if elsewhere else file.owner_alive()
+    return record if alive else None
 
 
 def require_private(directory: Path) -> None:
@@ -97,8 +103,7 @@ def _already_served(state: StateDir, lock: FileLock) -> ServerError:
     where = record.info.get("socket") or f"port {record.info.get('port')}"
     return ServerError(
         f"the page is already served at {where} by process {record.process.pid} on {record.host}",
-        hint="`motoko serve --link` shows how to open it; "
-        f"`kill {record.process.pid}` stops that server.",
+        hint="`motoko serve --link` prints how to open it, `motoko serve --stop` stops it.",
     )
 
 

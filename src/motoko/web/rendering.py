@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -42,6 +43,7 @@ TITLES: Final = {
     ),
     503: ("Too busy", "Too many pages are connected at once.", "Close some tabs, then reload."),
 }
+_CODE: Final = re.compile(r"`([^`\n]+)`")
 UNKNOWN: Final = ("Something went wrong", "The request could not be answered.", "Go back.")
 
 log = logging.getLogger("motoko.web")
@@ -54,6 +56,12 @@ def finalize(value: Any) -> Any:
     if isinstance(value, Markup | int | float | Undefined):
         return value
     return printable(str(value))
+
+
+def with_code(text: str) -> Markup:
+    """Return a text with the parts between backquotes marked as code."""
+    escaped = str(escape(printable(text)))
+    return Markup(_CODE.sub(r"<code>\1</code>", escaped))  # noqa: S704 - it is escaped
 
 
 def environment() -> Environment:
@@ -69,6 +77,7 @@ def environment() -> Environment:
     )
     made.filters["one_line"] = lambda text, limit=200: one_line(str(text), limit=limit)
     made.filters["safe_text"] = lambda text, limit=64_000: printable(str(text), limit=limit)
+    made.filters["with_code"] = with_code
     made.filters["value"] = value_text
     made.filters.update(filters())
     return made
@@ -124,10 +133,10 @@ class Pages:
         if "application/json" in request.headers.get("accept", ""):
             content = {"error": denial.title, "text": denial.text, "hint": denial.hint}
             return JSONResponse(content, denial.status)
-        nav = SESSION in request.scope
-        return self.render(
-            request, "error.html", status=denial.status, denial=denial, navigation=nav
-        )
+        variables = {"denial": denial, "navigation": True}
+        if SESSION not in request.scope:  # strangers do not learn the name of the workflow
+            variables |= {"navigation": False, "workflow": ""}
+        return self.render(request, "error.html", status=denial.status, **variables)
 
     def error_handlers(self) -> dict[Any, Callable[[Request, Any], Response]]:
         """Return the handlers of an application's errors."""

@@ -7,11 +7,12 @@ the same user can print a link. The server remembers only which links were used.
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from motoko.runtime.files import exclusive_create
+from motoko.runtime.files import write_atomic
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SECRET_BYTES: Final = 32
 NONCE_BYTES: Final = 16
+_SECRET: Final = re.compile(f"[0-9a-f]{{{2 * SECRET_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,19 @@ class Session:
     csrf_token: str
 
 
-def load_secret(file: Path, rng: Random) -> bytes:
-    """Return the secret in a private file; create it if it does not exist."""
-    exclusive_create(file, rng.token(SECRET_BYTES).encode())
-    return read_file(file).text.encode()
+def read_secret(file: Path) -> bytes | None:
+    """Return the secret in a private file; None if the file is missing or damaged."""
+    text = read_file(file).text
+    return text.encode() if _SECRET.fullmatch(text) else None
+
+
+def ensure_secret(file: Path, rng: Random) -> bytes:
+    """Return the secret in a private file; write a new one if there is none."""
+    found = read_secret(file)
+    if found is None:
+        found = rng.token(SECRET_BYTES).encode()
+        write_atomic(file, found)
+    return found
 
 
 @dataclass(slots=True)
@@ -88,7 +99,7 @@ class Sessions:
 
     def _sign(self, purpose: str, text: str) -> str:
         message = f"{purpose}\0{text}".encode(errors="replace")
-        return blake2b(message, key=self.secret[:64], digest_size=16).hexdigest()
+        return blake2b(message, key=self.secret, digest_size=16).hexdigest()
 
 
 def is_equal(one: str, other: str) -> bool:

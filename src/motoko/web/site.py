@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 import anyio
 
 from motoko.api.workflow import Workflow
+from motoko.runtime.processes import host
 from motoko.views.live import LiveViews
 from motoko.web.application import create_app
 from motoko.web.listening import LOOPBACK, listener, served
@@ -16,7 +17,7 @@ from motoko.web.policy import AccessPolicy
 from motoko.web.rendering import Pages
 from motoko.web.screens import routes
 from motoko.web.server import WebServer
-from motoko.web.sessions import Sessions, load_secret
+from motoko.web.sessions import Sessions, ensure_secret, read_secret
 from motoko.web.streams import EventStreams
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ INSTANCE_BYTES: Final = 8
 class Address(TypedDict):
     """Where the page is: a socket, or a port and a link that opens it once."""
 
+    host: str
     socket: str | None
     port: int | None
     link: str | None
@@ -57,7 +59,8 @@ def serve(
         policy = AccessPolicy(
             bound.port, read_only=read_only, extra_hosts=frozenset(map(str.lower, hosts))
         )
-        sessions = _sessions(state, rng, bound.port, instance)
+        secret = ensure_secret(state.web_secret, rng)
+        sessions = Sessions(secret, _scope(bound.port), instance, rng)
         pages = Pages(read_only, {"workflow": state.path.parent.name})
         streams = EventStreams(policy.max_streams)
         app = create_app(
@@ -66,7 +69,7 @@ def serve(
         path = None if bound.path is None else str(bound.path)
 
         def announce() -> None:
-            ready(_address(sessions, path, bound.port))
+            ready(_address(sessions, host(), path, bound.port))
 
         WebServer(app, streams, state, announce).run(bound)
 
@@ -93,21 +96,20 @@ async def _live(workflow: Workflow, app: Starlette) -> AsyncIterator[None]:
 
 def new_address(state: StateDir, rng: Random) -> Address | None:
     """Return where another process serves the page, with a new link; None if none does."""
-    record = served(state)
-    if record is None:
+    record, secret = served(state), read_secret(state.web_secret)
+    if record is None or secret is None:
         return None
     info: Mapping[str, Any] = record.info
-    sessions = _sessions(state, rng, info["port"], info["instance"])
-    return _address(sessions, info["socket"], info["port"])
+    sessions = Sessions(secret, _scope(info["port"]), info["instance"], rng)
+    return _address(sessions, record.host, info["socket"], info["port"])
 
 
-def _sessions(state: StateDir, rng: Random, port: int | None, instance: str) -> Sessions:
-    secret = load_secret(state.web_secret, rng)
-    return Sessions(secret, "socket" if port is None else f"port {port}", instance, rng)
+def _scope(port: int | None) -> str:
+    return "socket" if port is None else f"port {port}"
 
 
-def _address(sessions: Sessions, socket: str | None, port: int | None) -> Address:
+def _address(sessions: Sessions, machine: str, socket: str | None, port: int | None) -> Address:
     link = None
     if port is not None:
         link = f"http://{LOOPBACK}:{port}/?token={sessions.issue_link_token()}"
-    return Address(socket=socket, port=port, link=link)
+    return Address(host=machine, socket=socket, port=port, link=link)

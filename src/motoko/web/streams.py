@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+KEEP_ALIVE_SECONDS: Final = 15.0
+KEEP_ALIVE: Final = ":\n\n"  # a comment
 MEDIA_TYPE: Final = "text/event-stream"
 _LINE_END: Final = re.compile("\r\n|\r|\n")
 
@@ -62,6 +64,7 @@ class _Stream(Response):
         del self.headers["content-length"]
         self._streams = streams
         self._events = events
+        self._quiet = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -71,14 +74,24 @@ class _Stream(Response):
                 self._streams._scopes.add(tasks.cancel_scope)  # noqa: SLF001 - of this module
                 tasks.start_soon(self._wait_for_disconnect, receive, tasks.cancel_scope)
                 await send(start)
+                tasks.start_soon(self._keep_alive, send)
                 async with aclosing(self._events()) as events:
                     async for text in events:
+                        self._quiet = False
                         await send(_body(text, more=True))
                 tasks.cancel_scope.cancel()
         finally:
             self._streams._scopes.discard(tasks.cancel_scope)  # noqa: SLF001
             self._streams.open -= 1
         await send(_body("", more=False))
+
+    async def _keep_alive(self, send: Send) -> None:
+        """Send comments while nothing else is sent: proxies close silent connections."""
+        while True:
+            await anyio.sleep(KEEP_ALIVE_SECONDS)
+            if self._quiet:
+                await send(_body(KEEP_ALIVE, more=True))
+            self._quiet = True
 
     @staticmethod
     async def _wait_for_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
