@@ -81,9 +81,10 @@ def execute(args: argparse.Namespace) -> None:
     elif args.stop:
         _stop(args, state_directory(args))
     elif shall_detach(args):
+        from motoko.cli.optional import required
         from motoko.web.background import start_detached
 
-        _required("serve")
+        required("serve", "motoko.web.site", "serve", extra="web")
         state = state_directory(args)
         daemon = start_detached(state, args.motoko_argv)
         _print_link(args, state)
