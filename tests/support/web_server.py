@@ -18,6 +18,7 @@ from motoko.cli import main
 from motoko.errors import UnknownRunError
 from motoko.web import protocol, screens, site, streams
 from motoko.web.forms import read_form
+from motoko.web.policy import Denial
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -70,8 +71,9 @@ async def page(request: Request) -> Response:
     """Show a page with hostile values and a form."""
     response: Response = request.app.state.pages.render(
         request,
-        "screen.html",
-        title=HOSTILE,
+        "error.html",
+        denial=Denial(200, HOSTILE, "", ""),
+        navigation=True,
         command="motoko info " + "y" * 10_000_000,
     )
     return response
