@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from motoko.errors import ExitStatus
 from motoko.runtime.daemons import PidFile
 from motoko.server.state_dir import StateDir
 from motoko.web import listening
 from motoko.web.headers import CONTENT_SECURITY_POLICY
-from tests.support.command_line import Shell, small_workflow, wait_until
+from tests.support.command_line import MODULE, Shell, small_workflow, wait_until
 from tests.support.web import Served, csrf_token, token_in
 from tests.support.web_server import SECRET_TEXT
 
@@ -145,6 +146,12 @@ def test_a_port_in_use_is_an_error(shell: Shell) -> None:
         done = shell.run("serve", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
     assert "--port 0" in done.stderr
+
+
+def test_an_address_is_no_host_name(shell: Shell) -> None:
+    done = shell.run("serve", "--allow-host", "https://hub.example.org/")
+    assert done.returncode == 2
+    assert "invalid host name value" in done.stderr
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x", "0.0.0.0:80"])
@@ -489,6 +496,7 @@ def test_a_silent_stream_is_kept_open(shell: Shell) -> None:
         client.stream("GET", "/silence") as stream,
     ):
         assert next(stream.iter_lines()) == ":"
+        assert client.head("/silence").headers["content-type"].startswith("text/event-stream")
 
 
 def test_stuck_clients_block_nobody_and_are_dropped(shell: Shell) -> None:
@@ -550,6 +558,21 @@ def test_a_signal_ends_the_server_and_its_streams(
     assert "Traceback" not in by_socket.output
 
 
+def test_a_suspended_page_delays_no_run(by_socket: Served) -> None:
+    shell = Shell(by_socket.directory)
+    with by_socket.signed_in() as client, client.stream("GET", "/stream") as stream:
+        assert next(stream.iter_lines())
+        by_socket.process.send_signal(signal.SIGSTOP)
+        try:
+            shell.ok("run", "--run_name", "first")
+            assert shell.counts("s", "first") == {"FINISHED": 2}
+            assert "SIGSTOP" in shell.run("serve").stderr
+        finally:
+            by_socket.process.send_signal(signal.SIGCONT)
+            shell.close()
+        assert client.get("/").status_code == 200
+
+
 def test_a_moved_workflow_ends_the_server(by_socket: Served) -> None:
     moved = by_socket.directory.with_name("elsewhere")
     by_socket.directory.rename(moved)
@@ -601,6 +624,18 @@ def test_a_damaged_secret_is_replaced(shell: Shell, content: str) -> None:
         assert len(file.read_text()) == 64
         assert file.read_text() != content
         assert mode(file) == "-rw-------"
+
+
+def test_a_reader_of_the_output_that_exits_ends_the_server(shell: Shell) -> None:
+    with subprocess.Popen(
+        [*MODULE, "serve"], cwd=shell.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == ExitStatus.BROKEN_PIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert not (shell.directory / ".wf" / "web.sock").exists()
 
 
 def test_serve_without_the_extra_names_it(shell: Shell) -> None:

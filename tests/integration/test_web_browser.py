@@ -7,10 +7,11 @@ import re
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from tests.support.browser import accessibility_findings
 from tests.support.command_line import Shell, small_workflow
 from tests.support.web import Served
 from tests.support.web_server import SECRET_TEXT
@@ -276,3 +277,25 @@ async def test_the_first_key_reaches_the_content(browser: Browser, served: Serve
     assert await page.evaluate(focused) == "Skip to the content"
     await page.keyboard.press("Enter")
     assert await page.evaluate("document.activeElement.id") == "main"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pages_are_accessible(
+    browser: Browser, served: Served, scheme: Literal["light", "dark"]
+) -> None:
+    context = await browser.new_context(color_scheme=scheme)
+    page = await context.new_page()
+    await page.goto(f"{served.base}/")
+    assert await title(page) == "No access from this browser"
+    assert await accessibility_findings(page) == []
+    await page.goto(served.link)
+    for path in ("/", "/runs", "/deep/page", "/nothing", "/fail"):
+        await page.goto(served.base + path)
+        assert await accessibility_findings(page) == [], path
+
+
+async def test_accessibility_findings_are_found(browser: Browser, served: Served) -> None:
+    page = await open_page(browser, served.link)
+    await page.evaluate("document.querySelector('main').innerHTML = '<input>'")
+    (finding,) = await accessibility_findings(page)
+    assert finding.startswith("label: ")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import subprocess
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Page
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "chromium"
 CANNOT_RUN = 77
-PATIENCE_MS = 60_000
+SERIOUS = ("serious", "critical")
 
 
 class NoBrowserError(Exception):
@@ -48,3 +49,15 @@ async def started_browser() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+async def accessibility_findings(page: Page) -> list[str]:
+    """Return the serious findings of axe-core in a page, each with its first element."""
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    await page.evaluate(axe)
+    found = await page.evaluate("axe.run()")
+    return [
+        f"{one['id']}: {one['help']}: {one['nodes'][0]['html']}"
+        for one in found["violations"]
+        if one["impact"] in SERIOUS
+    ]

@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-only", action="store_true", help="the page changes nothing")
     parser.add_argument(
         "--allow-host",
+        type=_host_name,
         action="append",
         default=[],
         metavar="NAME",
@@ -68,7 +69,14 @@ def _port(text: str) -> int:
     return port
 
 
+def _host_name(text: str) -> str:
+    if not text or "/" in text or "*" in text:  # neither an address nor a pattern
+        raise ValueError
+    return text
+
+
 _port.__name__ = "port"  # argparse names it in errors
+_host_name.__name__ = "host name"
 
 
 def execute(args: argparse.Namespace) -> None:

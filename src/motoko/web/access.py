@@ -31,11 +31,9 @@ class Access:
     pages: Pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; refuse WebSockets, which the page does not use."""
+        """Handle a request."""
         if scope["type"] == "http":
             await self._handle(Exchange.of(scope, receive, send))
-        elif scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
 
     async def _handle(self, exchange: Exchange) -> None:
         facts = exchange.facts

@@ -12,7 +12,7 @@ from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import file_identity, private_directory
-from motoko.runtime.processes import host
+from motoko.runtime.processes import host, suspension
 from motoko.server.state_dir import is_private
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ def _already_served(state: StateDir, lock: FileLock) -> ServerError:
             f"the page is already served by {lock.holder()}", hint="Stop that process first."
         )
     where = record.info.get("socket") or f"port {record.info.get('port')}"
+    process = f"process {record.process.pid} on {record.host}{suspension(record.process)}"
     return ServerError(
-        f"the page is already served at {where} by process {record.process.pid} on {record.host}",
+        f"the page is already served at {where} by {process}",
         hint="`motoko serve --link` prints how to open it, `motoko serve --stop` stops it.",
     )
 

@@ -18,7 +18,9 @@ from motoko.web.protocol import Connection
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
+    from anyio.abc import TaskStatus
     from starlette.types import ASGIApp
 
     from motoko.server.state_dir import StateDir
@@ -53,12 +55,13 @@ class _Server(uvicorn.Server):
 
 @dataclass(slots=True)
 class WebServer:
-    """Serves ``app``; calls ``ready`` once it accepts connections."""
+    """Serves ``app`` within the context ``background``; calls ``ready`` once it can be reached."""
 
     app: ASGIApp
     streams: EventStreams
     state: StateDir
     ready: Callable[[], object] = lambda: None
+    background: Callable[[], AbstractAsyncContextManager[object]] = contextlib.nullcontext
 
     def run(self, listener: Listener) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP, or until the workflow is moved."""
@@ -67,18 +70,25 @@ class WebServer:
     async def _run(self, listener: Listener) -> None:
         server = _Server(self.app, self.ready)
         guard = StateDirGuard.of(self.state)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._handle_signals, server)
-            tasks.start_soon(self._watch_directory, server, guard)
-            await server.serve([listener.socket])
-            tasks.cancel_scope.cancel()
+        async with self.background():
+            try:
+                async with anyio.create_task_group() as tasks:
+                    await tasks.start(self._handle_signals, server)
+                    tasks.start_soon(self._watch_directory, server, guard)
+                    await server.serve([listener.socket])
+                    tasks.cancel_scope.cancel()
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
         guard.check()
 
-    async def _handle_signals(self, server: uvicorn.Server) -> None:
+    async def _handle_signals(
+        self, server: uvicorn.Server, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
         """Stop at the first signal; at the second one without waiting for responses."""
         # nohup ignores SIGHUP, and a shell without job control ignores SIGINT.
         heeded = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
         with anyio.open_signal_receiver(*heeded) as signals:
+            task_status.started()
             async for _ in signals:
                 server.force_exit = server.should_exit
                 self._stop(server)
@@ -101,7 +111,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         http=Connection,
         loop="asyncio",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         log_level=logging.CRITICAL,  # the application logs its own errors
         access_log=False,

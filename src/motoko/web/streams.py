@@ -68,6 +68,10 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        if scope["method"] == "HEAD":
+            await send(start)
+            await send(_body("", more=False))
+            return
         self._streams.open += 1
         try:
             async with anyio.create_task_group() as tasks:
