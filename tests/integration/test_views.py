@@ -88,8 +88,9 @@ def test_a_campaign_shows_what_a_launcher_did(
     assert [need.group for need in found.needs if need.group] == [found.failures[0].id]
     assert sum(found.throughput) == 8
     assert found.happenings[0].runs == "s.1-8"
-    states = lambda: [launcher.state for launcher in reader.read().launchers]  # noqa: E731
-    wait_until(lambda: states() == ["running"], "the launcher is shown")
+    wait_until(
+        lambda: [one.state for one in reader.read().launchers] == ["running"], "the launcher"
+    )
     wait_until(lambda: not any("launcher" in n.text for n in reader.read().needs), "no need")
     reader.close()
 
