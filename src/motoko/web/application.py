@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Lifespan
 
     from motoko.web.policy import AccessPolicy
     from motoko.web.rendering import Pages
@@ -31,6 +31,8 @@ def create_app(
     sessions: Sessions,
     pages: Pages,
     streams: EventStreams,
+    *,
+    lifespan: Lifespan[Starlette] | None = None,
 ) -> ASGIApp:
     """Return the application. Its routes find ``pages`` and ``streams`` in ``request.app.state``.
 
@@ -40,6 +42,7 @@ def create_app(
     app = Starlette(
         routes=[static, *routes],
         exception_handlers=pages.error_handlers(),
+        lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # the redirection would lack the prefix of a proxy
     app.state.pages = pages
