@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Lifespan
+    from starlette.types import ASGIApp
 
+    from motoko.views.live import LiveViews
     from motoko.web.policy import AccessPolicy
     from motoko.web.rendering import Pages
     from motoko.web.sessions import Sessions
@@ -31,10 +32,11 @@ def create_app(
     sessions: Sessions,
     pages: Pages,
     streams: EventStreams,
-    *,
-    lifespan: Lifespan[Starlette] | None = None,
+    views: LiveViews,
 ) -> ASGIApp:
-    """Return the application. Its routes find ``pages`` and ``streams`` in ``request.app.state``.
+    """Return the application.
+
+    Its routes find ``pages``, ``streams`` and ``views`` in ``request.app.state``.
 
     A path has no trailing slash: the addresses in templates are relative.
     """
@@ -42,9 +44,9 @@ def create_app(
     app = Starlette(
         routes=[static, *routes],
         exception_handlers=pages.error_handlers(),
-        lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # the redirection would lack the prefix of a proxy
     app.state.pages = pages
     app.state.streams = streams
+    app.state.views = views
     return Access(app, policy, sessions, pages)

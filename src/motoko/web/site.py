@@ -23,8 +23,6 @@ from motoko.web.streams import EventStreams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from starlette.applications import Starlette
-
     from motoko.runtime.ports import Random
     from motoko.server.state_dir import StateDir
 
@@ -63,28 +61,26 @@ def serve(
         sessions = Sessions(secret, _scope(bound.port), instance, rng)
         pages = Pages(read_only, {"workflow": state.path.parent.name})
         streams = EventStreams(policy.max_streams)
-        app = create_app(
-            routes(), policy, sessions, pages, streams, lifespan=partial(_live, workflow)
-        )
+        views = LiveViews(partial(_reopened, workflow))
+        app = create_app(routes(), policy, sessions, pages, streams, views)
         path = None if bound.path is None else str(bound.path)
 
         def announce() -> None:
             ready(_address(sessions, host(), path, bound.port))
 
-        WebServer(app, streams, state, announce).run(bound)
+        WebServer(app, streams, state, announce, partial(_live, views)).run(bound)
+
+
+def _reopened(workflow: Workflow) -> Workflow:
+    """Open a workflow again, for reading."""
+    return Workflow(
+        workflow.config_path, read_only=True, tolerant=True, runtime=workflow.store.runtime
+    )
 
 
 @contextlib.asynccontextmanager
-async def _live(workflow: Workflow, app: Starlette) -> AsyncIterator[None]:
-    """Keep the views of the workflow current while the application runs."""
-
-    def open_workflow() -> Workflow:
-        return Workflow(
-            workflow.config_path, read_only=True, tolerant=True, runtime=workflow.store.runtime
-        )
-
-    views = LiveViews(open_workflow)
-    app.state.views = views
+async def _live(views: LiveViews) -> AsyncIterator[None]:
+    """Keep the views current within the context."""
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(views.run)
