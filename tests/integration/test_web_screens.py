@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
 
 pytestmark = [pytest.mark.integration, pytest.mark.blocks_loop]
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=60_000)
 
 # A run ends when a file with the number of its parameter exists; odd ones fail.
 SCRIPT = """\
@@ -122,11 +122,11 @@ async def test_a_list_is_filtered_and_announces_new_runs(
     await page.get_by_role("link", name="1 new: show them").click()
     await expect(page.locator("tbody tr")).to_have_count(3)
 
-    await page.get_by_label("Filter").fill("y > 2")
+    await page.get_by_label("Filter").fill("x >")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("alert")).to_contain_text("y")
+    await expect(page.get_by_role("alert")).to_contain_text("x >")
     await expect(page.get_by_label("Filter")).to_have_attribute("aria-invalid", "true")
-    await expect(page.get_by_label("Filter")).to_have_value("y > 2")
+    await expect(page.get_by_label("Filter")).to_have_value("x >")
 
 
 async def test_a_run_shows_its_growing_output_and_is_retried(
@@ -168,7 +168,7 @@ async def test_selected_runs_are_cancelled_held_and_released(
     await expect(dialog).to_contain_text("2 runs would be cancelled")
     await dialog.get_by_role("button", name="Cancel 2 runs").click()
     await expect(dialog).to_contain_text("2 runs cancelled")
-    await dialog.get_by_role("button", name="Close").click()
+    await dialog.get_by_role("link", name="Close").click()
     await expect(page.locator(row(page, keys[2]))).to_contain_text("CANCELLED")
     assert [str(r.lifecycle) for r in site.harness.records(keys)] == [
         "CANCELLED", "CREATED", "CANCELLED", "CREATED",

@@ -99,8 +99,9 @@ function lines(found) {
 }
 
 function draw(target, options, values, time) {
-  const width = Math.max(280, target.parentElement.clientWidth);
-  new uPlot({ width, height: 340, scales: { x: { time } }, ...options }, values, target);
+  const size = () => ({ width: Math.max(200, charts.firstElementChild.clientWidth - 20), height: 340 });
+  const plot = new uPlot({ ...size(), scales: { x: { time } }, ...options }, values, target);
+  addEventListener("resize", () => plot.setSize(size()));
 }
 
 // --- parallel coordinates ----------------------------------------------------------------------
@@ -114,14 +115,18 @@ function parallel(columns) {
     canvas.closest("figure").hidden = true;
     return;
   }
-  const width = canvas.parentElement.clientWidth, height = 340, top = 30, bottom = height - 24;
-  const ratio = devicePixelRatio || 1;
-  canvas.width = width * ratio;
-  canvas.height = height * ratio;
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
+  const height = 340, top = 30, bottom = height - 24, ratio = devicePixelRatio || 1;
+  let width, place;
+  const fit = () => {
+    width = Math.max(200, charts.firstElementChild.clientWidth - 20);
+    canvas.width = width * ratio;
+    canvas.height = height * ratio;
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    place = usable.map((_, at) => 50 + (at * (width - 100)) / (usable.length - 1));
+  };
+  fit();
   const ends = usable.map((column) => extent(column));
-  const place = usable.map((_, at) => 50 + (at * (width - 100)) / (usable.length - 1));
   const share = (at, i) => {
     const value = usable[at].values[i];
     const [low, high] = ends[at];
@@ -196,6 +201,10 @@ function parallel(columns) {
     held = null;
     paint();
     offerFilter(usable, ends);
+  });
+  addEventListener("resize", () => {
+    fit();
+    paint();
   });
   paint();
 }
