@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
+from motoko.api.workflow import Workflow
 from motoko.runtime.daemons import PidFile
 from motoko.server.lifecycle import ensure_server
 from tests.support.browser import accessibility_findings
@@ -279,3 +280,23 @@ async def test_a_read_only_page_has_no_verbs(browser: Browser, site: Site) -> No
             await page.goto(f"{served.base}/{path}")
             assert await page.get_by_role("button", name="Cancel").count() == 0
             assert await page.get_by_role("checkbox").count() == 0
+
+
+async def test_a_hundred_thousand_runs_are_listed_and_filtered(
+    browser: Browser, site: Site, served: Served
+) -> None:
+    with Workflow(site.harness.directory) as workflow:
+        workflow.run_name = "large"
+        for start in range(0, 100_000, 10_000):
+            workflow.solve.create_task(x=[*range(start, start + 10_000)])
+    page = await signed_in(browser, served, "?run_name=large")
+    await expect(page.locator("[data-part=summary]")).to_contain_text("of 100,000 runs")
+    await page.goto(f"{served.base}/runs?run_name=large&study=solve")
+    await expect(page.locator(".pages")).to_contain_text("1 to 50 of 100,000")
+    await page.get_by_role("link", name="Next").click()
+    await expect(page.locator("tbody tr").first).to_contain_text("solve.99950")
+    await page.get_by_label("Filter").fill("x >= 99990 and x < 99993")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("tbody tr")).to_have_count(3)
+    await page.goto(f"{served.base}/plots?run_name=large&study=solve&x=x&y=id")
+    await expect(page.locator("[data-plot-note]")).to_contain_text("of 100,000 runs")

@@ -100,7 +100,8 @@ class Screen(ABC):
                         sent[part] = text
                         changed.append((part, text))
                 at = None if latest.campaign is None else latest.campaign.at
-                yield event_text(json.dumps({"at": at, "parts": changed}))
+                age = None if at is None else max(0.0, views.now() - at)
+                yield event_text(json.dumps({"age": age, "parts": changed}))
 
 
 async def choose_run_name(request: Request, views: LiveViews) -> str:

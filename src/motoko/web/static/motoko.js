@@ -12,24 +12,32 @@ const MOST = 500000; // characters of output that are kept
 let read = null; // when the server read what the page shows, in milliseconds
 let connected = true;
 
+let stream = null;
+
 function follow() {
   const address = new URL(location.href);
   address.searchParams.set("live", "1");
   address.hash = "";
-  const stream = new EventSource(address);
+  stream = new EventSource(address);
   stream.onmessage = (message) => {
     const news = JSON.parse(message.data);
     connected = true;
-    read = news.at === null ? null : Date.now();
+    read = news.age === null ? null : Date.now() - 1000 * news.age;
     for (const [name, html] of news.parts) morph(name, html);
     show();
   };
   stream.onerror = () => {
     connected = false;
     show();
-    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
+    if (stream?.readyState === EventSource.CLOSED) setTimeout(resume, 2000);
   };
-  addEventListener("pagehide", () => stream.close());
+}
+
+// A browser opens few connections to a server: a page that nobody sees gives its own back.
+function resume() {
+  stream?.close();
+  stream = null;
+  if (!document.hidden) follow();
 }
 
 function morph(name, html) {
@@ -177,7 +185,11 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-if (document.querySelector("[data-part]") && !document.querySelector(".verb-dialog")) follow();
+if (document.querySelector("[data-part]") && !document.querySelector(".verb-dialog")) {
+  resume();
+  document.addEventListener("visibilitychange", resume);
+  addEventListener("pagehide", () => stream?.close());
+}
 for (const pane of document.querySelectorAll("[data-log]")) {
   pane.scrollTop = pane.scrollHeight;
   followOutput(pane);
