@@ -11,6 +11,8 @@ It also lists
   - the number of runs made with other job parameters than bd.yaml declares now (requests for the
     new parameters find them only after `motoko adopt`)
   - active runs that no launcher owns, and CREATED ones that none serves
+  - the causes of the newest failed runs: the exit code, and the last line of standard error, in
+    which numbers and paths do not matter
 
 The command starts no process. --json prints one object on standard output:
 
@@ -34,6 +36,8 @@ The command starts no process. --json prints one object on standard output:
   holds          list of {"study", "run_name", "ids", "since", "cause"}: the holds of runs; "study"
                  and "run_name" are null for all, "ids" is null unless single runs are held
   unregistered   the open firings listed above: list of {"run_name", "event", "opened", "runs"}
+  failures       the newest failed runs of at most six run names, by cause: list of {"run_name",
+                 "study", "outcome", "exit_code", "text", "number", "runs": the newest of them}
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
                  number of runs whose scripts have changed}, "remarks": {run name: {reason of
                  FINISHED runs: list of their ids}}, "changed": {difference between their
@@ -68,11 +72,12 @@ from motoko.cli.output import count_runs, echo
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview
     from motoko.operations.run_details import RunDetails
+    from motoko.views.failures import FailureGroup
 
 HELP = "show the workflow's processes and its runs by state, or single runs"
 
@@ -89,6 +94,7 @@ def execute(args: argparse.Namespace) -> None:
     """Load the overview, the runs or the details, and print them."""
     import contextlib
 
+    from motoko.cli.failures import failures_to_json, read_failures
     from motoko.cli.last_ends import ends_if_unreadable
     from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.cli.workflow_arguments import state_directory
@@ -97,6 +103,7 @@ def execute(args: argparse.Namespace) -> None:
     from motoko.operations.run_details import load_details
 
     overview, runs, details = None, None, None
+    failures: Mapping[str, Sequence[FailureGroup]] = {}
     only_data = args.json or args.runs
     shown = contextlib.nullcontext() if only_data else ends_if_unreadable(state_directory(args))
     with shown, open_for_selection(args, writes=False, tolerant=True) as workflow:
@@ -110,34 +117,42 @@ def execute(args: argparse.Namespace) -> None:
             overview = load_overview(
                 workflow, whole, run_name=args.run_name, runs=args.verbose, named=most
             )
+            if overview.database:
+                failures = read_failures(workflow, overview)
         if selection.names_ids and runs is None:
             named = [record for record in selection.find(workflow) if record.study not in whole]
             details = load_details(workflow, named)
     if args.json:
         from motoko.cli.json_output import details_to_json, overview_to_json, run_to_json, text_of
 
-        content = {} if overview is None else overview_to_json(overview, runs=args.verbose)
+        content = {}
+        if overview is not None:
+            content = overview_to_json(overview, runs=args.verbose)
+            content["failures"] = failures_to_json(failures)
         if runs is not None:
             content["runs"] = [run_to_json(record) for record in runs]
         elif details is not None:
             content["runs"] = [details_to_json(found) for found in details]
         sys.stdout.write(text_of(content) + "\n")
         return
-    _print(overview, runs, details, verbose=args.verbose)
+    _print(overview, runs, details, failures, verbose=args.verbose)
 
 
 def _print(
     overview: Overview | None,
     runs: Sequence[RunRecord] | None,
     details: Sequence[RunDetails] | None,
+    failures: Mapping[str, Sequence[FailureGroup]],
     *,
     verbose: bool,
 ) -> None:
+    from motoko.cli.failures import print_failures
     from motoko.cli.run_details import print_details
     from motoko.cli.tables import print_overview, print_runs
 
     if overview is not None:
         print_overview(overview, runs=verbose)
+        print_failures(failures)
     if runs is not None:
         print_runs(runs)
         echo(f"{count_runs(len(runs))} match" + ("es" if len(runs) == 1 else ""))

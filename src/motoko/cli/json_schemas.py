@@ -129,6 +129,17 @@ OVERVIEW: Final = exactly(
         )
     ),
     unregistered=list_of(exactly(run_name=TEXT, event=TEXT, opened=TIME, runs=list_of(TEXT))),
+    failures=list_of(
+        exactly(
+            run_name=TEXT,
+            study=TEXT,
+            outcome=TEXT,
+            exit_code=optional(NUMBER),
+            text=TEXT,
+            number=COUNT,
+            runs=list_of(TEXT),
+        )
+    ),
     studies=list_of(STUDY),
 )
 FOUND_RUN: Final = {"anyOf": [exactly(run=TEXT, study=TEXT, **_RUN), DETAILED_RUN]}

@@ -33,7 +33,6 @@ COMMANDS = (
     "sql",
     "plot",
     "serve",
-    "report",
     "history",
     "logs",
     "retry",

@@ -98,6 +98,11 @@ def mean_text(seconds: float | None) -> str:
     return duration(seconds)
 
 
+def span_text(seconds: float) -> str:
+    """Return a round span of time, such as "6 min"."""
+    return duration(seconds).removesuffix(" 0 s").removesuffix(" 0 min")
+
+
 def number_failed(lifecycles: Mapping[str, int]) -> int:
     """Return the number of failed runs that nobody cancelled."""
     return sum(lifecycles.get(s, 0) for s in FAILURES if s is not Lifecycle.CANCELLED)

@@ -48,5 +48,6 @@ def filters() -> dict[str, Callable[..., Any]]:
         "rate": text.rate_text,
         "runs_query": runs_query,
         "sign": text.sign,
+        "span": text.span_text,
         "thousands": _thousands,
     }
