@@ -227,7 +227,7 @@ class WatchApp(App[int]):
         finally:
             self._performing -= 1
 
-    def action_leave(self, at_once: bool = False) -> None:  # noqa: FBT001, FBT002 - an action
+    def action_leave(self, at_once: bool = False) -> None:
         """Quit, unless a verb is still working."""
         if self._performing and not at_once:
             self.say("a command is still working; Ctrl-C quits without its result")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from textual.suggester import Suggester
 
-from motoko.core.run_columns import RUN_COLUMNS
+from motoko.core.records import RUN_COLUMNS
 from motoko.core.states import Lifecycle
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
-from motoko.printable import value_text
+from motoko.printable import printable, value_text
 from motoko.tui.charts import plot
 from motoko.tui.draw_runs import state_span
 from motoko.tui.formats import seconds_text
@@ -61,9 +61,7 @@ def _why(view: RunView, width: int) -> Iterable[Line]:
 
     yield _title("Why")
     for text in view.why[1:]:
-        for part in wrapped(safe(text, 1000) if text.strip() else "", width - 2):
-            indent = " " * (len(text) - len(text.lstrip()))
-            yield line(f" {indent}{part}")
+        yield from (line(f" {part}") for part in wrapped(printable(text), width - 2))
 
 
 def _attempts(view: RunView, width: int, look: Look) -> Iterable[Line]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from motoko.core.states import Lifecycle
 from motoko.tui.formats import number, seconds_text
 from motoko.tui.signs import STYLES
 from motoko.tui.text import Column, Row, Span, fit, line, pad, safe
@@ -12,6 +11,7 @@ from motoko.tui.text import Column, Row, Span, fit, line, pad, safe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from motoko.core.states import Lifecycle
     from motoko.tui.draw_campaign import Look
     from motoko.tui.text import Line
     from motoko.views.campaign import Campaign

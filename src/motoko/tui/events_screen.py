@@ -21,7 +21,7 @@ class EventsScreen(WatchScreen):
     """The registered events."""
 
     NAME: ClassVar = "events"
-    HINTS: ClassVar = (("Enter", "Why", "why"), ("w", "Why", "why"), ("t", "Times", "app.times"))
+    HINTS: ClassVar = (("Enter", "Why", "why"), ("t", "Times", "app.times"))
     DEFAULT_CSS = """
     EventsScreen #events { height: 1fr; }
     EventsScreen #event { height: 9; }

@@ -77,7 +77,9 @@ class FailuresScreen(WatchScreen):
     def update_body(self, campaign: Campaign) -> None:
         """Draw the groups."""
         look = self.watch_app.look
-        self.pane.show(*group_rows(campaign, self.size.width, look))
+        head, rows = group_rows(campaign, self.size.width, look)
+        self.pane.styles.height = min(len(rows) + 2, self.size.height // 2 - 2)
+        self.pane.show(head, rows)
         if self._wanted is not None:
             keys = [row.key for row in self.pane.rows]
             if self._wanted in keys:

@@ -173,7 +173,7 @@ class LogsScreen(WatchScreen):
         self._draw()
         self.action_next(-1, include=True)
 
-    def action_next(self, step: int, include: bool = False) -> None:  # noqa: FBT001, FBT002
+    def action_next(self, step: int, include: bool = False) -> None:
         """Show the next line that contains the text, or the one before."""
         if not self.find:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.core.records import RunKey
 from motoko.core.run_targets import RunTarget, id_ranges
 from motoko.operations.bulk_edit import RunSelection
 from motoko.tui.draw_runs import cell, columns_of, head_cells, table_columns
@@ -14,6 +13,7 @@ from motoko.tui.text import GAP, Span, fit, line, row_line, widths_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from motoko.core.records import RunKey
     from motoko.tui.draw_campaign import Look
     from motoko.tui.text import Column, Line
     from motoko.views.runs import RunList, RunRow

@@ -17,6 +17,7 @@ from motoko.tui.pane import Lines, Pane, RowsPane
 from motoko.tui.run_table import RunTable
 from motoko.tui.screen import WatchScreen
 from motoko.tui.text import line, safe
+from motoko.tui.text_screen import wrapped
 from motoko.views.runs import NEWEST_FIRST, RunLists, RunQuery
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class RunsScreen(WatchScreen):
         Binding("S", "reverse", show=False),
         Binding("left", "next_study(-1)", show=False),
         Binding("right", "next_study(1)", show=False),
-        Binding("space", "toggle", show=False),
+        Binding("space", "mark", show=False),
         Binding("J,shift+down", "extend(1)", show=False),
         Binding("K,shift+up", "extend(-1)", show=False),
         Binding("a", "all", show=False),
@@ -63,7 +64,7 @@ class RunsScreen(WatchScreen):
         ("s", "Sort", "sort(1)"),
         ("h", "Hold", "verb('hold')"),
         ("u", "Release", "verb('release')"),
-        ("Space", "Select", "toggle"),
+        ("Space", "Select", "mark"),
         ("a", "All", "all"),
     )
     DEFAULT_CSS = """
@@ -153,7 +154,9 @@ class RunsScreen(WatchScreen):
     def _show_error(self, error: MotokoError, where: str) -> None:
         caret, texts = error_lines(error.message, error.hint, where)
         self._problem = [line(" " * len(LABEL), (caret, "failed"))] if caret.strip() else []
-        self._problem += [line(" " * len(LABEL), (safe(text), "failed")) for text in texts]
+        room = self.size.width - len(LABEL) - 1
+        for part in (part for text in texts for part in wrapped(safe(text), room)):
+            self._problem.append(line(" " * len(LABEL), (part, "failed")))
         self.query_one("#error", Lines).show(self._problem)
 
     @on(Input.Changed)
@@ -182,16 +185,19 @@ class RunsScreen(WatchScreen):
 
     def update_body(self, campaign: Campaign) -> None:
         """Draw the counts, and read the visible rows again."""
-        look = self.watch_app.look
-        query = self.query_now
         self.set_class(self.size.width >= PREVIEW, "-wide")
-        study = None if query is None else query.study
-        found = counts_tabs(campaign, study, look)
-        self.query_one("#counts", Lines).show([(*found, *self._notes())])
+        self._draw_counts()
         self.query_one("#error", Lines).show(self._problem)
         self.read_rows()
         if campaign.commit != self._commit:
             self._count_new()
+
+    def _draw_counts(self) -> None:
+        campaign = self.latest.campaign
+        if campaign is not None:
+            study = None if self.query_now is None else self.query_now.study
+            tabs = counts_tabs(campaign, study, self.watch_app.look)
+            self.query_one("#counts", Lines).show([(*tabs, *self._notes())])
 
     def _notes(self) -> Line:
         table = self.table
@@ -233,20 +239,7 @@ class RunsScreen(WatchScreen):
         self.read_rows()
         self._draw_preview()
         self.update_foot()
-        campaign = self.latest.campaign
-        if campaign is not None:
-            self.query_one("#counts", Lines).show(
-                [
-                    (
-                        *counts_tabs(
-                            campaign,
-                            self.query_now.study if self.query_now else None,
-                            self.watch_app.look,
-                        ),
-                        *self._notes(),
-                    )
-                ]
-            )
+        self._draw_counts()
 
     @on(Pane.Chosen, "#runs")
     def _chosen(self) -> None:
@@ -367,7 +360,7 @@ class RunsScreen(WatchScreen):
         if self.query_now is not None:
             self.start(replace(self.query_now, where=f"state = {state}"))
 
-    def action_toggle(self) -> None:
+    def action_mark(self) -> None:
         """Select the run under the cursor."""
         self.table.toggle()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from motoko.operations.verbs import Verb
@@ -31,9 +31,8 @@ VERB_KEYS: Final = (("r", Verb.RETRY), ("c", Verb.CANCEL), ("h", Verb.HOLD), ("u
 class WatchScreen(Screen[None]):
     """A screen of the workflow. ``update`` draws it anew."""
 
-    BINDINGS: ClassVar = [
-        Binding(key, f"verb('{verb}')", verb.value.capitalize()) for key, verb in VERB_KEYS
-    ] + [
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, f"verb('{verb}')", verb.value.capitalize()) for key, verb in VERB_KEYS),
         Binding("l", "logs", "Logs"),
         Binding("w", "why", "Why"),
         Binding("t", "app.times", "Times", show=False),
@@ -188,4 +187,4 @@ class WatchScreen(Screen[None]):
 
     def run_thread(self, work: Any, *, group: str, exclusive: bool = True) -> None:
         """Run a coroutine that waits for a thread, instead of the one before of its group."""
-        self.run_worker(work, group=group, exclusive=exclusive, exit_on_error=True)
+        self.run_worker(work, group=group, exclusive=exclusive)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.binding import Binding
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from motoko.views.campaign import Campaign
     from motoko.views.connection import ReadConnection
+
+_COLUMN: Final = re.compile(r" *\w+ {2,}")  # as in "  why       it waits"
 
 
 class TextScreen(WatchScreen):
@@ -83,8 +86,9 @@ class TextScreen(WatchScreen):
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines that fit; further lines keep its indentation."""
-    indent = " " * (len(text) - len(text.lstrip()))
-    options = {"drop_whitespace": False, "replace_whitespace": False}
-    del options
+    """Return a text in lines that fit; further lines stand below its last column."""
+    column = _COLUMN.match(text)
+    indent = " " * (column.end() if column else len(text) - len(text.lstrip()))
+    if len(indent) > width // 2:
+        indent = ""
     return wrap(text, max(20, width), subsequent_indent=indent) or [""]

@@ -35,8 +35,8 @@ class VerbDialog(ModalScreen[None]):
         Binding("escape,n,q", "dismiss_dialog", show=False),
     ]
     DEFAULT_CSS = """
-    VerbDialog { align: center middle; background: ansi_default; }
-    VerbDialog Vertical { width: 76; height: auto; border: round ansi_default; padding: 0 1; }
+    VerbDialog { align: center middle; background: transparent; }
+    VerbDialog Vertical { width: 76; height: auto; border: round ansi_default; padding: 0 1; background: ansi_default; }
     VerbDialog.-ascii Vertical { border: ascii ansi_default; }
     """
 
