@@ -22,7 +22,7 @@ from motoko.views.campaign import Activity, Campaign, Need, OrchestratorView, St
 
 pytestmark = pytest.mark.unit
 
-NOW = datetime(2026, 3, 4, 12, 0).timestamp()
+NOW = datetime(2026, 3, 4, 12, 0).astimezone().timestamp()
 BOTH = pytest.mark.parametrize("signs", [UNICODE, ASCII], ids=["unicode", "ascii"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, ClassVar
 
@@ -82,8 +83,8 @@ class WatchApp(App[int]):
         for number in self._signals:
             loop.add_signal_handler(number, self.exit, 128 + number)
         self.push_screen(CampaignScreen())
-        self.run_worker(self.views.run())
-        self.run_worker(self._follow())
+        self.run_worker(self.views.run)
+        self.run_worker(self._follow)
         self.set_interval(TICK, self._tick)
 
     async def _follow(self) -> None:
@@ -207,7 +208,7 @@ class WatchApp(App[int]):
         """Perform a verb in a thread, and report its result."""
         self._performing += 1
         self.say(f"{verb}: working ...", "dim")
-        self.run_worker(self._perform(verb, selection))
+        self.run_worker(partial(self._perform, verb, selection))
 
     async def _perform(self, verb: Verb, selection: RunSelection) -> None:
         from anyio.to_thread import run_sync

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
@@ -92,7 +93,7 @@ class FailuresScreen(WatchScreen):
         key = group.runs[0] if group is not None and group.runs else None
         if key is not None and (self._sample is None or self._sample[0] != key):
             self._sample = key, ["reading ..."]
-            self.run_worker(self._read_sample(key), group="sample", exclusive=True)
+            self.request("sample", partial(self._read_sample, key))
         texts = self._sample[1] if self._sample is not None and self._sample[0] == key else ()
         head, rows = group_details(group, texts, self.size.width, self.watch_app.look)
         self.query_one("#sample", RowsPane).show(head, rows)

@@ -82,7 +82,7 @@ class LogsScreen(WatchScreen):
 
     def _read(self) -> None:
         if self.is_current and not self._output.ended:
-            self.run_worker(self._follow(), group="output", exclusive=True)
+            self.request("output", self._follow)
 
     async def _follow(self) -> None:
         output = self._output

@@ -83,7 +83,7 @@ class RunScreen(WatchScreen):
     def update_body(self, campaign: Campaign) -> None:
         """Read the run again."""
         self.set_class(self.size.width >= BESIDE, "-wide")
-        self.run_worker(self._read(), group="run", exclusive=True)
+        self.request("run", self._read)
 
     async def _read(self) -> None:
         key = self.key
@@ -111,7 +111,7 @@ class RunScreen(WatchScreen):
 
     def _read_output(self) -> None:
         if self.is_current and not self._output.ended:
-            self.run_worker(self._follow(), group="output", exclusive=True)
+            self.request("output", self._follow)
 
     async def _follow(self) -> None:
         output = self._output

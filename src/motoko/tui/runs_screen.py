@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
@@ -136,7 +137,7 @@ class RunsScreen(WatchScreen):
     def start(self, query: RunQuery) -> None:
         """Find the runs of a query, in a thread."""
         self.query_now = query
-        self.run_thread(self._find(query), group="find")
+        self.request("find", partial(self._find, query))
 
     async def _find(self, query: RunQuery) -> None:
         try:
@@ -170,7 +171,7 @@ class RunsScreen(WatchScreen):
     def _submitted(self, event: Input.Submitted) -> None:
         assert self.query_now is not None
         query = replace(self.query_now, where=event.value.strip())
-        self.run_thread(self._submit(query), group="find")
+        self.request("find", partial(self._submit, query))
 
     async def _submit(self, query: RunQuery) -> None:
         self._problem = []
@@ -212,7 +213,7 @@ class RunsScreen(WatchScreen):
     def read_rows(self) -> None:
         """Read the visible rows, in a thread."""
         if self.table.count:
-            self.run_worker(self._read_rows(), group="rows", exclusive=True)
+            self.request("rows", self._read_rows)
 
     async def _read_rows(self) -> None:
         keys = [*self.table.window()]
@@ -270,7 +271,7 @@ class RunsScreen(WatchScreen):
                 self._new, self._commit = new, commit
                 self.update()
 
-        self.run_worker(count(), group="new", exclusive=False)
+        self.request("new", count)
 
     # -- what is shown and selected ----------------------------------------------------------
 
@@ -332,8 +333,7 @@ class RunsScreen(WatchScreen):
     def action_sort_by(self, name: str) -> None:
         """Sort by a column; again: in the other order."""
         if self.query_now is not None:
-            again = self.query_now.sort.removeprefix("-") == name
-            descending = again != self.query_now.sort.startswith("-")
+            descending = self.query_now.sort == name
             self.start(replace(self.query_now, sort=f"-{name}" if descending else name))
 
     def action_reverse(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -27,6 +29,8 @@ NAMED_TABS: Final = 112  # cells from which the title has room for the names of 
 TABS: Final = (("1", "campaign"), ("2", "runs"), ("3", "events"), ("4", "failures"))
 VERB_KEYS: Final = (("r", Verb.RETRY), ("c", Verb.CANCEL), ("h", Verb.HOLD), ("u", Verb.RELEASE))
 
+Work: TypeAlias = Callable[[], Awaitable[None]]
+
 
 class WatchScreen(Screen[None]):
     """A screen of the workflow. ``update`` draws it anew."""
@@ -40,6 +44,11 @@ class WatchScreen(Screen[None]):
     ]
     HINTS: ClassVar[tuple[tuple[str, str, str], ...]] = ()  # key, word, action; the foremost stay
     NAME: ClassVar = ""  # of its tab
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._working: set[str] = set()
+        self._waiting: dict[str, Work] = {}
 
     def compose(self) -> ComposeResult:
         """Place the title above the body, the command line and the keys below."""
@@ -185,6 +194,21 @@ class WatchScreen(Screen[None]):
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
 
-    def run_thread(self, work: Any, *, group: str, exclusive: bool = True) -> None:
-        """Run a coroutine that waits for a thread, instead of the one before of its group."""
-        self.run_worker(work, group=group, exclusive=exclusive)
+    def request(self, name: str, work: Work) -> None:
+        """Start ``work``; if the last work of this name still runs, start it afterwards.
+
+        Of several requests that wait, only the last is kept.
+        """
+        if name in self._working:
+            self._waiting[name] = work
+            return
+        self._working.add(name)
+        self.run_worker(partial(self._work, name, work))
+
+    async def _work(self, name: str, work: Work | None) -> None:
+        try:
+            while work is not None:
+                await work()
+                work = self._waiting.pop(name, None)
+        finally:
+            self._working.discard(name)

@@ -53,7 +53,7 @@ class TextScreen(WatchScreen):
         self.query_one("#text").focus()
         if self._read_text is not None:
             self._text = ["reading ..."]
-            self.run_worker(self._load())
+            self.run_worker(self._load)
 
     async def _load(self) -> None:
         assert self._read_text is not None

@@ -36,7 +36,10 @@ class VerbDialog(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     VerbDialog { align: center middle; background: transparent; }
-    VerbDialog Vertical { width: 76; height: auto; border: round ansi_default; padding: 0 1; background: ansi_default; }
+    VerbDialog Vertical {
+        width: 76; height: auto; border: round ansi_default; padding: 0 1;
+        background: ansi_default;
+    }
     VerbDialog.-ascii Vertical { border: ascii ansi_default; }
     """
 
@@ -64,7 +67,7 @@ class VerbDialog(ModalScreen[None]):
         """Read the preview."""
         self.set_class(not self.watch_app.signs.braille, "-ascii")
         self._draw()
-        self.run_worker(self._read())
+        self.run_worker(self._read)
 
     async def _read(self) -> None:
         try:
