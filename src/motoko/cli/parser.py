@@ -23,6 +23,7 @@ COMMANDS = (
     "create",
     "run",
     "wait",
+    "watch",
     "launcher",
     "orchestrator",
     "info",
