@@ -186,4 +186,5 @@ class LiveViews:
         """Disconnect."""
         with anyio.CancelScope(shield=True):
             await self.read(lambda connection: connection.close())
-            await self.query(lambda connection: connection.close())
+            if self._queries is not None:
+                await self.query(lambda connection: connection.close())

@@ -86,6 +86,8 @@ async def _live(views: LiveViews) -> AsyncIterator[None]:
             tasks.start_soon(views.run)
             yield
             tasks.cancel_scope.cancel()
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
     finally:
         await views.close()
 
