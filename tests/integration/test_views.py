@@ -165,6 +165,31 @@ def test_a_connection_follows_a_server_that_stops_starts_and_is_killed(
     reader.close()
 
 
+def test_a_changed_configuration_applies_and_an_invalid_one_does_not(
+    harness: WorkflowHarness,
+) -> None:
+    connection = ReadConnection(reading(harness), reopen=lambda: reading(harness))
+    reader = CampaignReader(connection, "test")
+    file = harness.directory / "motoko.yaml"
+    text = file.read_text()
+    reader.read()
+
+    file.write_text("task_managers: [")
+    assert reader.read().total.known == 0
+    (harness.directory / "t").mkdir()
+    for name in ("bd.yaml", "launch.sh"):
+        (harness.directory / "t" / name).write_bytes((harness.directory / "s" / name).read_bytes())
+    file.write_text(text.replace("s: null", "s: null\n  t: null"))
+
+    def shows_the_study() -> bool:
+        reader.read()
+        return "t" in connection.workflow.task_managers
+
+    wait_until(shows_the_study, "the new study is known")
+    reader.close()
+    connection.close()
+
+
 def test_live_views_tell_of_commits_and_of_failed_readings(harness: WorkflowHarness) -> None:
     async def follow() -> list[int]:
         views = LiveViews(lambda: reading(harness))

@@ -75,9 +75,8 @@ class LiveViews:
     """
 
     def __init__(self, open_workflow: Callable[[], Workflow]) -> None:
-        self.workflow = open_workflow()
         self._open = open_workflow
-        self.connection = ReadConnection(self.workflow, self._notify)
+        self.connection = ReadConnection(open_workflow(), self._notify, reopen=open_workflow)
         self._queries: ReadConnection | None = None
         self._threads = anyio.CapacityLimiter(1)
         self._query_threads = anyio.CapacityLimiter(1)
@@ -87,6 +86,11 @@ class LiveViews:
         self._committed = anyio.Event()
         self._wanted = anyio.Event()
         self._clock = self.workflow.store.clock
+
+    @property
+    def workflow(self) -> Workflow:
+        """The workflow, as it is configured now."""
+        return self.connection.workflow
 
     def _notify(self) -> None:
         """Note a commit. Another thread calls this, often."""
@@ -116,7 +120,7 @@ class LiveViews:
 
     def _query(self, work: Callable[[ReadConnection], T]) -> T:
         if self._queries is None:
-            self._queries = ReadConnection(self._open())
+            self._queries = ReadConnection(self._open(), reopen=self._open)
         return work(self._queries)
 
     @contextlib.contextmanager

@@ -26,6 +26,7 @@ from motoko.views.processes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from motoko.api.workflow import Workflow
     from motoko.operations.progress import Progress
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
@@ -42,22 +43,25 @@ class CampaignReader:
     def __init__(self, connection: ReadConnection, run_name: str) -> None:
         self.run_name = run_name
         self._connection = connection
-        self._workflow = connection.workflow
         self._generation = -1
         self._progress: ProgressReader | None = None
         self._model = ProgressModel()
-        self._failed = FailedRuns(self._workflow.store, run_name)
+        self._failed = FailedRuns(connection.workflow.store, run_name)
         self._past = PastEnds(run_name)
         self._slow: tuple[float, _SlowParts] | None = None
         self._known: int | None = None
         self._happenings: tuple[Happening, ...] = ()
 
+    @property
+    def _workflow(self) -> Workflow:
+        return self._connection.workflow
+
     def read(self) -> Campaign:
         """Return the campaign in a fresh snapshot."""
-        store = self._workflow.store
         with self._connection.read() as session:
             if session is None:
                 return self._empty()
+            store = self._workflow.store
             if self._generation != self._connection.generation or self._progress is None:
                 self.close()
                 self._progress = ProgressReader(
