@@ -19,6 +19,7 @@ from motoko.tui.explanations import HELP, need_text, reasons
 from motoko.tui.screen import WatchScreen
 from motoko.tui.text import safe
 from motoko.tui.text_screen import TextScreen
+from motoko.tui.workers import start
 from motoko.views.live import Latest
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class WatchApp(App[int]):
         for number in self._signals:
             loop.add_signal_handler(number, self.exit, 128 + number)
         self.push_screen(CampaignScreen())
-        self.run_worker(self.views.run)
-        self.run_worker(self._follow)
+        start(self, self.views.run)
+        start(self, self._follow)
         self.set_interval(TICK, self._tick)
 
     async def _follow(self) -> None:
@@ -208,7 +209,7 @@ class WatchApp(App[int]):
         """Perform a verb in a thread, and report its result."""
         self._performing += 1
         self.say(f"{verb}: working ...", "dim")
-        self.run_worker(partial(self._perform, verb, selection))
+        start(self, partial(self._perform, verb, selection))
 
     async def _perform(self, verb: Verb, selection: RunSelection) -> None:
         from anyio.to_thread import run_sync

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -13,6 +12,7 @@ from motoko.operations.verbs import Verb
 from motoko.tui.draw_campaign import title_line
 from motoko.tui.pane import Lines, Pane
 from motoko.tui.text import Span, fit, line, safe, spread, width_of
+from motoko.tui.workers import Work, start
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 NAMED_TABS: Final = 112  # cells from which the title has room for the names of the screens
 TABS: Final = (("1", "campaign"), ("2", "runs"), ("3", "events"), ("4", "failures"))
 VERB_KEYS: Final = (("r", Verb.RETRY), ("c", Verb.CANCEL), ("h", Verb.HOLD), ("u", Verb.RELEASE))
-
-Work: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class WatchScreen(Screen[None]):
@@ -203,7 +201,7 @@ class WatchScreen(Screen[None]):
             self._waiting[name] = work
             return
         self._working.add(name)
-        self.run_worker(partial(self._work, name, work))
+        start(self, partial(self._work, name, work))
 
     async def _work(self, name: str, work: Work | None) -> None:
         try:

@@ -13,6 +13,7 @@ from motoko.printable import printable
 from motoko.tui.pane import RowsPane
 from motoko.tui.screen import WatchScreen
 from motoko.tui.text import Row, line
+from motoko.tui.workers import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ class TextScreen(WatchScreen):
         self.query_one("#text").focus()
         if self._read_text is not None:
             self._text = ["reading ..."]
-            self.run_worker(self._load)
+            start(self, self._load)
 
     async def _load(self) -> None:
         assert self._read_text is not None

@@ -13,6 +13,7 @@ from motoko.operations.verbs import Verb, command_line, preview_verb
 from motoko.printable import join_names
 from motoko.tui.pane import Lines
 from motoko.tui.text import cut, line, safe
+from motoko.tui.workers import start
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -67,7 +68,7 @@ class VerbDialog(ModalScreen[None]):
         """Read the preview."""
         self.set_class(not self.watch_app.signs.braille, "-ascii")
         self._draw()
-        self.run_worker(self._read)
+        start(self, self._read)
 
     async def _read(self) -> None:
         try:
