@@ -34,6 +34,8 @@ The command starts no process. --json prints one object on standard output:
   holds          list of {"study", "run_name", "ids", "since", "cause"}: the holds of runs; "study"
                  and "run_name" are null for all, "ids" is null unless single runs are held
   unregistered   the open firings listed above: list of {"run_name", "event", "opened", "runs"}
+  notifier       null, or {"pid"}: the process that sends notifications
+  notifications  {state: number} of the notifications, see `motoko notify --help`
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
                  number of runs whose scripts have changed}, "remarks": {run name: {reason of
                  FINISHED runs: list of their ids}}, "changed": {difference between their

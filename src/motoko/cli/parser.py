@@ -28,6 +28,7 @@ COMMANDS = (
     "info",
     "why",
     "doctor",
+    "notify",
     "results",
     "sql",
     "plot",

@@ -339,6 +339,11 @@ class Database:
         if not self._connected():
             self._storage.close()
 
+    @property
+    def is_served(self) -> bool:
+        """Whether it is connected to a server, so that it learns of later commits."""
+        return hasattr(self._storage, "is_connected") and self._connected()
+
     def _connected(self) -> bool:
         is_connected = getattr(self._storage, "is_connected", None)
         return is_connected is None or bool(is_connected())
