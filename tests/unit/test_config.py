@@ -577,12 +577,82 @@ TAIL = "\norchestrator: a.b\n"
     option_nul=BadFile(MINIMAL + 'bash_options: ["a\\0b"]\n', 4, "is not one"),
     options_quote=BadFile(MINIMAL + 'bash_options: "it\'s"\n', 4, "an unclosed quote"),
     first_of_several=BadFile(MINIMAL + "nproc: 0\nretries: -1\n", 4, "nproc"),
+    notify=BadFile(MINIMAL + "notify: mail\n", 4, "notify must be an entry with command"),
+    notify_item=BadFile(MINIMAL + "notify: [mail]\n", 4, "notify must be an entry with command"),
+    notify_key=BadFile(
+        MINIMAL + "notify:\n  - command: [a]\n    onn: [failed]\n", 6, "unknown key 'onn'", "'on'"
+    ),
+    notify_single=BadFile(
+        MINIMAL + "notify:\n  comand: [a]\n", 5, "unknown key 'comand'", "'command'"
+    ),
+    notify_nothing=BadFile(MINIMAL + "notify:\n  - on: [failed]\n", 5, "either a command or"),
+    notify_both=BadFile(
+        MINIMAL + "notify:\n  - command: [a]\n    webhook: http://h\n", 5, "either a command or"
+    ),
+    notify_shell=BadFile(
+        MINIMAL + "notify:\n  - command: mail me\n", 5, "command must be a list", "[sh, -c, "
+    ),
+    notify_number=BadFile(MINIMAL + "notify: {command: [a, 3]}\n", 4, "command must be a list"),
+    notify_empty=BadFile(MINIMAL + "notify: {command: []}\n", 4, "command must be a list"),
+    notify_event=BadFile(
+        MINIMAL + "notify:\n  command: [a]\n  on:\n    - finished\n    - faild\n",
+        8,
+        "on has no event 'faild'",
+        "'failed'",
+    ),
+    notify_events=BadFile(MINIMAL + "notify: {command: [a], on: failed}\n", 4, "on must be a list"),
+    notify_failures=BadFile(
+        MINIMAL + "notify: {command: [a], on: [failures]}\n",
+        4,
+        "failures needs a number",
+        "failures: 10",
+    ),
+    notify_no_failures=BadFile(
+        MINIMAL + "notify: {command: [a], on: [failures: 0]}\n", 4, "failures needs a number"
+    ),
+    notify_timeout=BadFile(
+        MINIMAL + "notify: {command: [a], timeout: 0}\n", 4, "timeout must be a time, not 0"
+    ),
+    notify_scheme=BadFile(
+        MINIMAL + "notify: {webhook: 'file:///etc/passwd'}\n", 4, "webhook must be a URL"
+    ),
+    notify_password=BadFile(
+        MINIMAL + "notify: {webhook: 'https://me:it@h/x'}\n", 4, "user name or a password", "curl"
+    ),
 )
 def test_an_invalid_workflow_file_is_refused(tmp_path: Path, bad: BadFile) -> None:
     file = make_workflow(tmp_path, bad.text)
     with pytest.raises(ConfigError) as caught:
         load_workflow(file)
     check(caught.value, file, bad)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["HTTPS://h/SECRET x", "ftp://h/SECRET", "https:///SECRET", "https://h:SECRET/", "[SECRET]"],
+)
+def test_no_error_about_a_webhook_shows_it(tmp_path: Path, url: str) -> None:
+    file = make_workflow(tmp_path, MINIMAL + f"notify:\n  webhook: {url}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    assert "SECRET" not in str(caught.value)
+    assert str(caught.value).startswith(f"{file}:5: webhook must be a URL")
+
+
+def test_notifications_have_the_documented_defaults(tmp_path: Path) -> None:
+    text = MINIMAL + "notify:\n  - command: [mail, me]\n  - webhook: https://h:8/SECRET?SECRET\n"
+    mail, hook = load_workflow(make_workflow(tmp_path, text)).notify
+    names = ["finished", "failed", "stalled", "first_failure", "launcher_silent"]
+    assert [str(one) for one in mail.on] == [str(one) for one in hook.on] == names
+    assert (mail.command, mail.timeout) == (("mail", "me"), 30.0)
+    assert (mail.name, hook.name) == ("command mail", "webhook https://h")
+    assert "SECRET" not in repr(hook)
+    # A change of events is no other target: no event is notified again.
+    changed = text.replace("[mail, me]", "[mail, me]\n    on: [failures: 3, failures: 1_000]")
+    (tmp_path / "motoko.yaml").write_text(changed)
+    (again, _) = load_workflow(tmp_path).notify
+    assert again.id == mail.id != hook.id
+    assert [str(one) for one in again.on] == ["failures: 3", "failures: 1000"]
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_TASK_NAMES))

@@ -13,6 +13,7 @@ from motoko.config import KEEP_FAILED, KEEP_PACKED
 from motoko.config.diagnosis import find_mistakes
 from motoko.config.study_file import StudyFile
 from motoko.config.workflow_file import WorkflowFile
+from motoko.core.notifications import Key, NotificationState
 from motoko.errors import StorageError
 from motoko.launcher.schedulers.base import Limits
 from motoko.launcher.source_files import ScriptFile
@@ -38,11 +39,13 @@ from motoko.operations.doctor.machine import (
     judge_file_system,
     judge_permissions,
 )
+from motoko.operations.doctor.notifications import judge as judge_sent
 from motoko.operations.doctor.patient import Check, Patient
 from motoko.operations.doctor.processes import ProcessFacts
 from motoko.operations.doctor.scheduler import SchedulerFacts
 from motoko.operations.doctor.scripts import Script, judge_script
 from motoko.operations.doctor.server import ServerFacts, SocketFacts, judge_server, judge_socket
+from motoko.operations.notifications import NotificationOverview
 from motoko.operations.workflow_template import write_workflow
 from motoko.orchestrator.run_ends import EndKind, RunEnd
 from motoko.runtime.file_system import Space, WriteProbe
@@ -50,6 +53,7 @@ from motoko.runtime.packs import packs_lock
 from motoko.runtime.processes import Liveness
 from motoko.server.file_integrity import TornTail
 from motoko.storage.launcher_leases import LauncherReport
+from motoko.storage.notifications import StoredNotification
 from motoko.storage.schema import SCHEMA_VERSION
 from motoko.version import __version__
 from tests.support.packed_runs import root_of, store_with_ended_runs
@@ -179,6 +183,10 @@ def _database(**changes: Any) -> Callable[[], list[Finding]]:
     return lambda: database_check.judge(replace(DATABASE, **changes))
 
 
+def judge_notifications(found: NotificationOverview) -> Sequence[Finding]:
+    return judge_sent(found, NOW)
+
+
 def _installation(**changes: Any) -> Callable[[], list[Finding]]:
     return lambda: installation_check.judge(replace(INSTALLATION, **changes))
 
@@ -191,6 +199,14 @@ def _site(**changes: Any) -> Callable[[], list[Finding]]:
     return lambda: scheduler_check.judge(replace(SITE, **changes))
 
 
+UNSENT = StoredNotification(
+    Key("a", "t", "finished", "id"),
+    "it ended",
+    "command mail",
+    NotificationState.FAILED,
+    NOW - DAY,
+    problem="exit status 1",
+)
 FULL = Space(20 * MB, 500 * GB, None)
 F, W = Level.FAULT, Level.WARNING
 PROBLEMS: list[tuple[str, Level, Callable[[], Sequence[Finding]]]] = [
@@ -254,6 +270,8 @@ PROBLEMS: list[tuple[str, Level, Callable[[], Sequence[Finding]]]] = [
         lambda: orchestrator(process=replace(STALE, started=NOW), code_changed=NOW + 9),
     ),
     ("launcher-died", W, lambda: launcher(process=DEAD)),
+    ("notification-failed", W, lambda: judge_notifications(NotificationOverview(entries=[UNSENT]))),
+    ("notifier-missing", W, lambda: judge_notifications(NotificationOverview(watched=1))),
     ("launcher-suspended", W, lambda: launcher(process=SUSPENDED)),
     ("launcher-silent", W, lambda: launcher(process=UNKNOWN, renewed=500.0)),
     ("code-version", W, lambda: launcher(process=OLD)),

@@ -137,6 +137,17 @@ def test_every_key_has_a_description() -> None:
         {"prologue": {"a": 1}},
         {"safety_poll": True},
         {"machine_name": 5},
+        {"notify": "mail"},
+        {"notify": [["mail"]]},
+        {"notify": {"command": "mail"}},
+        {"notify": {"command": []}},
+        {"notify": {"command": ["mail", 3]}},
+        {"notify": {"command": ["mail"], "onn": ["failed"]}},
+        {"notify": [{"command": ["mail"], "on": ["faild"]}]},
+        {"notify": [{"command": ["mail"], "on": ["failures"]}]},
+        {"notify": [{"command": ["mail"], "on": [{"failures": 0}]}]},
+        {"notify": {"webhook": "ftp://h"}},
+        {"notify": {"webhook": "https://h", "timeout": 0}},
     ],
 )
 def test_a_wrong_structure_of_a_workflow_is_rejected(change: dict[str, Any]) -> None:

@@ -269,7 +269,8 @@ class Workflow(ActionRegistration, WorkflowLifecycle):
             hint = "Set workflow.run_name, or use --run_name."
             raise RunNameError("no run name is set", hint=hint)
         context = self.context
-        recorder = EndRecorder(self.store, self._run_name, context.origin)
+        watch = self._notifier_watch(self._run_name)
+        recorder = EndRecorder(self.store, self._run_name, context.origin, on_alive=watch)
         context.recorder = None if single or self._dry_run else recorder
         execution = WorkflowExecution(
             self,
@@ -286,6 +287,14 @@ class Workflow(ActionRegistration, WorkflowLifecycle):
         )
         self._finished = False
         return execution
+
+    def _notifier_watch(self, run_name: str) -> Callable[[], object]:
+        """Return a function that keeps a notifier running, if one is configured."""
+        if not self.config.notify or not self._is_managed:
+            return lambda: None
+        from motoko.notifier.control import ExecutionWatch
+
+        return ExecutionWatch(self.store.state, run_name, self.store.clock)
 
     async def check_events(self, **params: Any) -> None:
         """Evaluate all registered events once, and wait for their firings."""

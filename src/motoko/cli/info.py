@@ -38,6 +38,8 @@ The command starts no process. --json prints one object on standard output:
   unregistered   the open firings listed above: list of {"run_name", "event", "opened", "runs"}
   failures       the newest failed runs of at most six run names, by cause: list of {"run_name",
                  "study", "outcome", "exit_code", "text", "number", "runs": the newest of them}
+  notifier       null, or {"pid"}: the process that sends notifications
+  notifications  {state: number} of the notifications, see `motoko notify --help`
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
                  number of runs whose scripts have changed}, "remarks": {run name: {reason of
                  FINISHED runs: list of their ids}}, "changed": {difference between their

@@ -80,6 +80,8 @@ def overview_to_json(overview: Overview, *, runs: bool) -> dict[str, Any]:
             }
             for firing in overview.unregistered
         ],
+        "notifier": _notifier(overview.notifications.notifier),
+        "notifications": dict(overview.notifications.counts),
         "studies": [_study(study, runs=runs) for study in overview.studies],
     }
 
@@ -111,6 +113,10 @@ def _server(overview: Overview) -> dict[str, Any] | None:
     if overview.server is None:
         return None
     return {"pid": overview.server, "suspended": bool(overview.server_suspension)}
+
+
+def _notifier(pid: int | None) -> dict[str, Any] | None:
+    return None if pid is None else {"pid": pid}
 
 
 def _cut(cut: TornTail | None) -> dict[str, Any] | None:

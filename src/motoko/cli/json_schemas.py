@@ -24,6 +24,7 @@ from motoko.cli.schema_parts import (
 )
 from motoko.cli.why_schema import WHY
 from motoko.config.json_schema import DRAFT
+from motoko.core.notifications import NotificationState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,6 +141,12 @@ OVERVIEW: Final = exactly(
             runs=list_of(TEXT),
         )
     ),
+    notifier=optional(exactly(pid=ID)),
+    notifications={
+        "type": "object",
+        "properties": {state.value: COUNT for state in NotificationState},
+        "additionalProperties": False,
+    },
     studies=list_of(STUDY),
 )
 FOUND_RUN: Final = {"anyOf": [exactly(run=TEXT, study=TEXT, **_RUN), DETAILED_RUN]}
@@ -154,6 +161,28 @@ DOCTOR: Final = exactly(
         exactly(code=CODE, level=LEVEL, subject=TEXT, message=TEXT, next_step=optional(TEXT))
     ),
 )
+
+NOTIFICATION: Final = exactly(
+    at=TIME,
+    run_name=optional(TEXT),
+    event=TEXT,
+    target=TEXT,
+    state={"enum": [state.value for state in NotificationState]},
+    attempts=ID,
+    message=TEXT,
+    problem=optional(TEXT),
+)
+NOTIFY: Final[Schema] = {
+    "anyOf": [
+        exactly(
+            notifier=optional(exactly(pid=ID)),
+            watched=COUNT,
+            targets=list_of(exactly(target=TEXT, on=list_of(TEXT), timeout={"type": "number"})),
+            notifications=list_of(NOTIFICATION),
+        ),
+        exactly(targets=list_of(exactly(target=TEXT, sent=BOOLEAN, problem=optional(TEXT)))),
+    ]
+}
 
 ERROR: Final = exactly(
     error=exactly(
@@ -170,6 +199,7 @@ OUTPUTS: Final[Mapping[str, Schema]] = MappingProxyType(
         for name, title, schema in (
             ("info", "motoko info --json", INFO),
             ("doctor", "motoko doctor --json", DOCTOR),
+            ("notify", "motoko notify --json", NOTIFY),
             ("why", "motoko why --json", WHY),
             ("results", "motoko results --format json", RESULTS),
             ("error", "an error with --json", ERROR),

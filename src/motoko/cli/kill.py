@@ -1,4 +1,4 @@
-"""Stop the workflow's orchestrators, its launcher and its server.
+"""Stop the workflow's orchestrators, its launcher, its notifier and its server.
 
 Runs keep running, and the next launcher records their results. With --stop-runs they are stopped
 and return to CREATED; for several runs the command asks first. No result is lost.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from motoko.server.state_dir import StateDir
 
-HELP = "stop orchestrators, launcher and server"
+HELP = "stop orchestrators, launcher, notifier and server"
 EFFECT = "be stopped and return to CREATED"
 
 

@@ -30,6 +30,7 @@ COMMANDS = (
     "why",
     "doctor",
     "report",
+    "notify",
     "results",
     "sql",
     "plot",

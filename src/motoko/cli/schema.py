@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
 HELP = "print the JSON Schema of a file or of a command's output"
-NAMES = ("motoko.yaml", "bd.yaml", "info", "why", "doctor", "results", "error")
+NAMES = ("motoko.yaml", "bd.yaml", "info", "why", "doctor", "notify", "results", "error")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from motoko.core.run_columns import ColumnTable
     from motoko.core.run_keys import FirstIds
     from motoko.operations.history import FiringEntry
+    from motoko.operations.notifications import NotificationOverview
     from motoko.operations.overview import Overview, StudyOverview
     from motoko.operations.results import StudyResults
     from motoko.orchestrator.run_ends import RunEnd
@@ -241,6 +242,8 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
         subject = f"{hold.study}.{range_text(id_ranges(ids))}" if ids else hold.subject
         since = f"since {utc_text(hold.at)}, by {hold.cause}"
         out.print(safe_text(f"held          {subject}, {since}"))
+    for line in _notifications(overview.notifications):
+        out.print(safe_text(line))
     if overview.cut is not None:
         out.print(safe_text(f"cut off       {utc_text(overview.cut.at)}: {overview.cut}"))
     if overview.removals:
@@ -252,6 +255,16 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
         out.print(safe_text("No database exists yet. Create it: motoko create, or motoko run."))
     for study in overview.studies:
         _print_study(out, study, runs=runs)
+
+
+def _notifications(found: NotificationOverview) -> Iterable[str]:
+    if found.notifier is not None:
+        yield f"notifier      process {found.notifier}"
+    if found.counts:
+        numbers = ", ".join(f"{number} {state}" for state, number in found.counts.items())
+        failed = found.last_failed
+        why = "" if failed is None else f"; {failed.target} failed: {failed.problem}"
+        yield f"notifications {numbers}{why}"
 
 
 def _orchestrators(overview: Overview) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from motoko.config.notify_targets import NotifyTarget, notify_targets
 from motoko.config.option_models import GivenOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.validation import (
@@ -174,6 +175,9 @@ class WorkflowFile(GivenOptions):
     )
     safety_poll: Annotated[float, BeforeValidator(duration_or_off)] = Field(
         default=30.0, description="evaluation interval of all conditions; `off` disables it"
+    )
+    notify: Annotated[tuple[NotifyTarget, ...], BeforeValidator(notify_targets)] = Field(
+        default=(), description="commands and webhooks that are notified of events"
     )
 
 

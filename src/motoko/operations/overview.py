@@ -12,6 +12,7 @@ from motoko.core.states import ACTIVE
 from motoko.errors import NoDatabaseError
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.history import FiringEntry, unregistered_firings
+from motoko.operations.notifications import NO_NOTIFICATIONS, NotificationOverview
 from motoko.operations.usage import server_process, server_suspension
 from motoko.orchestrator.run_ends import RunEnd, last_ends
 from motoko.runtime.environment import environment_differences
@@ -70,7 +71,7 @@ class Overview:
     launcher: ``environments``, the differences between its environment and this process's, and
     ``problems``, the errors in its configuration, and ``directories``, those of ended runs that it
     could not pack or remove. ``ends``: the last end of each run name.
-    ``holds``: the holds of runs.
+    ``holds``: the holds of runs. ``notifications``: those of the run name.
     """
 
     directory: str
@@ -89,6 +90,7 @@ class Overview:
     ends: Mapping[str, RunEnd] = field(default_factory=dict)
     holds: Holds = NO_HOLDS
     server_suspension: str = ""
+    notifications: NotificationOverview = NO_NOTIFICATIONS
 
 
 def load_overview(
@@ -138,6 +140,7 @@ def _with_processes(overview: Overview, workflow: Workflow, reader: _StudyReader
         problems={one.name: report.problem for one, report in found},
         directories={one.name: report.directories for one, report in found},
         holds=tables.holds,
+        notifications=NotificationOverview.read(store.state, tables, run_name),
     )
 
 

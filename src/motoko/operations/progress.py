@@ -9,8 +9,8 @@ from motoko.core.progress import EndedRun, ProgressModel, StudyProgress
 from motoko.core.provenance import attempt_times
 from motoko.core.reasons import Code, Reason
 from motoko.core.states import ACTIVE, NON_TERMINAL, Lifecycle
+from motoko.handles.failure_text import cause_line
 from motoko.operations.explain import READY, LauncherCoverage, ReasonFinder
-from motoko.operations.failure_text import cause_line
 from motoko.operations.overview import counts_by_run_name
 from motoko.operations.reason_text import moment, reason_text
 from motoko.storage.ended_runs import EndedRuns

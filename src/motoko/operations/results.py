@@ -14,7 +14,7 @@ from motoko.core.run_columns import ColumnNames
 from motoko.core.run_keys import NAMED, FirstIds
 from motoko.core.run_targets import RunTarget
 from motoko.core.states import FAILURES, Lifecycle
-from motoko.operations.failure_text import with_error_lines
+from motoko.handles.failure_text import with_error_lines
 from motoko.storage.columns import read_columns, tabulate
 from motoko.storage.query import (
     check_run_name_exists,

@@ -20,6 +20,8 @@ from motoko.errors import (
 )
 from motoko.launcher.control import stop_launcher, suspend_runs
 from motoko.launcher.workflow_users import detach_services
+from motoko.notifier.control import stop_notifier
+from motoko.notifier.watched import forget_executions
 from motoko.operations.cancel import paused_launchers, studies_by_machine
 from motoko.operations.explain import LauncherCoverage
 from motoko.operations.overview import counts_by_run_name
@@ -99,7 +101,7 @@ def stop_orchestrators(
 
 
 def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.clock) -> list[str]:
-    """Stop orchestrators, launchers and server, by force if necessary; return their names.
+    """Stop all processes of a workflow, by force if necessary; return their names.
 
     Runs continue, or with ``stop_runs`` return to CREATED. Processes on other hosts are left alone.
     Raise LauncherError, with everything else stopped, if runs could not be stopped.
@@ -108,7 +110,10 @@ def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.cloc
     if served and is_hung(state):
         # First, because every other process waits for it, or starts another one to exit.
         stop_server(state, clock=clock)
-    stopped = _stop_orchestrators(state, clock)
+    # First: what this command ends is no news.
+    stopped = ["the notifier"] if stop_notifier(state) else []
+    forget_executions(state)
+    stopped += _stop_orchestrators(state, clock)
     problem: MotokoError | None = None
     active = preview_stop(state).runs if stop_runs else ()
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from motoko.errors import DatabaseDamagedError, LeaseHeld, NoDatabaseError, StorageError
 from motoko.launcher.control import running_launchers
 from motoko.launcher.workflow_users import other_users
+from motoko.notifier.control import running_notifier
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import suspension
 from motoko.server.lifecycle import is_responding
@@ -116,15 +117,20 @@ def check_not_in_use(state: StateDir, *, replacing: bool = False) -> None:
 
 
 def running_processes(state: StateDir) -> list[str]:
-    """Return the orchestrators, launchers and server of a workflow."""
+    """Return the orchestrators, launchers, notifier and server of a workflow."""
     found = known_orchestrators(state, level=logging.DEBUG)
-    return _describe(state, found) + _describe_server(state)
+    return _describe(state, found) + _describe_notifier(state) + _describe_server(state)
 
 
 def _describe(state: StateDir, orchestrators: Mapping[str, LeaseHolder]) -> list[str]:
     found = [f"the orchestrator of run name {n!r} ({h})" for n, h in sorted(orchestrators.items())]
     launchers = running_launchers(state)
     return found + [f"a launcher (process {launcher.process.pid})" for launcher in launchers]
+
+
+def _describe_notifier(state: StateDir) -> list[str]:
+    notifier = running_notifier(state)
+    return [] if notifier is None else [f"the notifier (process {notifier.pid})"]
 
 
 def _describe_server(state: StateDir) -> list[str]:

@@ -27,6 +27,8 @@ from motoko.runtime.files import file_identity, private_directory, write_atomic
 from motoko.runtime.processes import current
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from motoko.storage.store import WorkflowStore
 
 VERSION: Final = 1
@@ -76,13 +78,24 @@ def interrupted_by(number: int) -> Ending:
 
 
 class EndRecorder:
-    """Records one execution. It raises no error, because a more important one may follow."""
+    """Records one execution. It raises no error, because a more important one may follow.
 
-    def __init__(self, store: WorkflowStore, run_name: str, origin: Origin) -> None:
+    ``on_alive`` is called when the start is recorded, and now and then while the process is alive.
+    """
+
+    def __init__(
+        self,
+        store: WorkflowStore,
+        run_name: str,
+        origin: Origin,
+        *,
+        on_alive: Callable[[], object] = lambda: None,
+    ) -> None:
         self._store = store
         self._state = store.state
         self._run_name = run_name
         self._origin = origin
+        self._on_alive = on_alive
         self._file = end_file(store.state, run_name)
         self._token = store.runtime.rng.token(8)
         self._home: int | None = None  # the state directory at the start
@@ -116,12 +129,15 @@ class EndRecorder:
             }
             write_atomic(self._file, self._data(), durable=True, prepare=self._keep_locked)
             self._written = True
+        if self._written:
+            self._on_alive()
 
     def renew(self) -> None:
         """Record that the process is alive."""
         if self._written:
             with contextlib.suppress(OSError):
                 os.utime(self._file)
+            self._on_alive()
 
     def end(self, ending: Ending) -> None:
         """Record the end, or correct it, unless another execution has recorded its start."""

@@ -45,6 +45,8 @@ POINTS: Final = frozenset(
         "launcher.submitted",
         "launcher.job_recorded",
         "removal.before_directory",
+        "notifier.recorded",
+        "notifier.sent",
         "orchestrator.lease_acquired",
         "orchestrator.confirmed",
         "orchestrator.before_commit",

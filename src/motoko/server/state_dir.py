@@ -56,6 +56,9 @@ class StateDir:
     commit_lock = _File("turn.lock")  # held by a commit with priority
     logs = _File("logs")  # the directory of the daemons' logs
     ends = _File("ends")  # the last execution of each run name
+    notify = _File("notify")  # the executions that the notifier watches
+    notifier_record = _File("notifier.json")  # names the notifier's process
+    notifier_lock = _File("notifier.lock")  # held by the notifier
     events = _File("events")  # the status of the last orchestrator of each run name
     web_record = _File("web.json")  # names the process that serves the web page
     web_lock = _File("web.lock")  # held while the web page is served

@@ -273,11 +273,6 @@ class Database:
         if catch_up is not None:
             catch_up()
 
-    @property
-    def is_served(self) -> bool:
-        """Whether a server is connected, so that the feed reports the commits of others."""
-        return hasattr(self._storage, "is_connected") and self._connected()
-
     def unreachable(self) -> ServerError:
         """Return the error for a server that did not return."""
         error: ServerError = self._storage.unreachable()
@@ -343,6 +338,11 @@ class Database:
                     seen = clock.monotonic()
         if not self._connected():
             self._storage.close()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it is connected to a server, so that it learns of later commits."""
+        return hasattr(self._storage, "is_connected") and self._connected()
 
     def _connected(self) -> bool:
         is_connected = getattr(self._storage, "is_connected", None)

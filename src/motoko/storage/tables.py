@@ -22,6 +22,8 @@ Root layout, below the key ``motoko``::
     holds      PersistentMapping {"kind": "holds", "rules", "runs"}, see core/holds.py. One object:
                each claim checks that it did not change
     provenance OOBTree   reference (digest) -> the facts of attempts, as a tuple
+    notifications  OOBTree (run name, execution, event, target) -> dict, see notifications.py;
+                         absent until there is one
 """
 
 from __future__ import annotations
@@ -206,6 +208,20 @@ class Tables:
         table = self._root.setdefault("provenance", OOBTree())
         if facts.reference not in table:
             table[facts.reference] = facts.stored()
+
+    # -- notifications ---------------------------------------------------------------------
+
+    def notification(self, key: tuple[str, ...]) -> Any:
+        """Return the data of a notification, None if it is not recorded."""
+        return self._root.get("notifications", {}).get(tuple(key))
+
+    def notifications(self) -> list[tuple[tuple[str, str, str, str], Any]]:
+        """Return the keys and the data of all notifications."""
+        return list(self._root.get("notifications", {}).items())
+
+    def set_notification(self, key: tuple[str, ...], data: dict[str, Any]) -> None:
+        """Record a notification. Concurrent changes of one key conflict."""
+        self._root.setdefault("notifications", OOBTree())[tuple(key)] = data
 
     # -- firings ---------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
-from motoko.operations.failure_text import cause_line
+from motoko.handles.failure_text import cause_line
 from motoko.storage.newest_runs import newest
 from motoko.views.failures import FailedRun, FailureGroup, group_failures
 

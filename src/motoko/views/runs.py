@@ -12,8 +12,8 @@ from motoko.core.provenance import attempt_times
 from motoko.core.records import RunKey
 from motoko.core.run_targets import RunTarget
 from motoko.core.states import FAILURES, Lifecycle
+from motoko.handles.failure_text import cause_line
 from motoko.operations.bulk_edit import RunSelection
-from motoko.operations.failure_text import cause_line
 from motoko.operations.results import sorted_positions
 from motoko.printable import value_text
 from motoko.storage.columns import read_columns

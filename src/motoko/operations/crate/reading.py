@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from motoko.api.task_manager import TaskManager
     from motoko.api.workflow import Workflow
+    from motoko.config import WorkflowSettings
     from motoko.core.records import RunRecord
     from motoko.orchestrator.run_ends import RunEnd
     from motoko.storage.session import Session
@@ -184,7 +185,7 @@ def _workflow_files(workflow: Workflow, license_file: str | None) -> Iterator[Cr
             hint="A crate needs it as its main workflow.",
         )
     yield CrateFile(f"{MOTOKO_FILES}/{module}", "The orchestrator", directory / module)
-    settings = workflow.config.path
+    settings = _without_secrets(workflow.config)
     yield CrateFile(f"{MOTOKO_FILES}/motoko.yaml", "The settings of the workflow", settings)
     if (directory / "README.md").is_file():
         yield CrateFile(
@@ -192,6 +193,15 @@ def _workflow_files(workflow: Workflow, license_file: str | None) -> Iterator[Cr
         )
     if license_file is not None:
         yield CrateFile(license_file, "The license", directory / license_file)
+
+
+def _without_secrets(config: WorkflowSettings) -> bytes:
+    """Return motoko.yaml; of the URL of a webhook, which may be secret, only the host."""
+    content = config.path.read_bytes()
+    for target in config.notify:
+        if target.webhook is not None:
+            content = content.replace(target.webhook.encode(), target.public_webhook.encode())
+    return content
 
 
 def _digest(file: CrateFile) -> str:

@@ -18,6 +18,7 @@ from motoko.operations.doctor.machine import (
     examine_file_systems,
     examine_permissions,
 )
+from motoko.operations.doctor.notifications import examine_notifications
 from motoko.operations.doctor.patient import Check, Patient
 from motoko.operations.doctor.scheduler import examine_scheduler
 from motoko.operations.doctor.scripts import examine_scripts
@@ -35,6 +36,7 @@ CHECKS: Final = (
     Check("leases", examine_leases),
     Check("directories", examine_directories),
     Check("ends", examine_ends),
+    Check("notifications", examine_notifications),
     Check("scheduler", examine_scheduler),
     Check("clock", examine_clock),
     Check("file systems", examine_file_systems),

@@ -1,0 +1,1 @@
+"""The notifier: a daemon that sends notifications of a workflow's events."""
