@@ -107,7 +107,7 @@ class Deliveries:
     def claims(
         self, targets: Mapping[str, NotifyTarget], found: Iterable[Notification]
     ) -> list[Change]:
-        """Return the changes that make this process the sender of what is due now."""
+        """Return the changes that make this process the sender of the messages due now."""
         now, changes = self._runtime.clock.monotonic(), []
         unrecorded = {change.new.key for change in self._ended}
         for key, at in [*self._due.items()]:

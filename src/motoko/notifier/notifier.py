@@ -1,4 +1,4 @@
-"""The loop of the notifier: watch executions, record what is due, then send it."""
+"""The loop of the notifier: watch executions, record the messages that are due, then send them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Notifier:
         return idle and not watched_executions(self._state)
 
     def step(self) -> None:
-        """Look once, and start to send what is due."""
+        """Look once, and start to send the messages that are due."""
         targets = {target.id: target for target in self._read_targets()}
         ends = dict(self._ends())
         found = self._observe(ends, targets.values())

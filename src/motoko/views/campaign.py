@@ -71,7 +71,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """A registered event. ``waits``: what it waits for, with the nearest miss.
+    """A registered event. ``waits``: the unsatisfied part of its condition, with the nearest miss.
 
     ``fired``: how often since the orchestrator's start, ``in_flight``: unfinished firings.
     """

@@ -109,11 +109,11 @@ class LiveViews:
     # -- reading -----------------------------------------------------------------------------
 
     async def read(self, work: Callable[[ReadConnection], T]) -> T:
-        """Call ``work`` with the connection, in a thread: for what takes milliseconds."""
+        """Call ``work`` with the connection, in a thread: for work of milliseconds."""
         return await anyio.to_thread.run_sync(partial(work, self.connection), limiter=self._threads)
 
     async def query(self, work: Callable[[ReadConnection], T]) -> T:
-        """Call ``work`` with another connection, in a thread: for what may take seconds."""
+        """Call ``work`` with another connection, in a thread: for work of seconds."""
         return await anyio.to_thread.run_sync(
             partial(self._query, work), limiter=self._query_threads
         )
@@ -146,7 +146,7 @@ class LiveViews:
     # -- refreshing --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Refresh what is watched until cancelled."""
+        """Refresh the watched run names until cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
             watched = [watch for watch in self._watches.values() if watch.watchers]

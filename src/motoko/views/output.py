@@ -1,4 +1,4 @@
-"""The output of one run in parts: its end first, then what it gains."""
+"""The output of one run in parts: its end first, then its additions."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Screen(ABC):
     async def _stream(
         self, request: Request, views: LiveViews, pages: Pages, run_name: str
     ) -> AsyncGenerator[str]:
-        """Yield the parts that differ from what was sent, after each reading."""
+        """Yield the parts that changed, after each reading."""
         sent: dict[str, str] = {}
         state: dict[str, Any] = {}
         number = 0
