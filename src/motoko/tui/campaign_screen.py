@@ -116,7 +116,7 @@ class CampaignScreen(WatchScreen):
 
     @property
     def command(self) -> str:
-        """The command line of what has the cursor, or of this screen."""
+        """The command line for the row under the cursor, or for this screen."""
         pane = self.focused_pane()
         if pane is not None and pane.id == "needs":
             need = self._need(pane.current)
@@ -177,13 +177,13 @@ class CampaignScreen(WatchScreen):
             app.show_target(str(event.key[-1]))
 
     def action_open(self) -> None:
-        """Open what has the cursor."""
+        """Open the row under the cursor."""
         pane = self.focused_pane()
         if pane is not None:
             pane.action_choose()
 
     def action_why(self) -> None:
-        """Explain what has the cursor, or what the workflow waits for."""
+        """Explain the row under the cursor, or the waits of the workflow."""
         pane = self.focused_pane()
         key = self.current_run()
         if key is not None:
