@@ -76,7 +76,6 @@ class CampaignScreen(WatchScreen):
     def update_body(self, campaign: Campaign) -> None:
         """Place the panes for their contents, and draw them."""
         look = self.watch_app.look
-        size = self.query_one("#body").size
         rows = Contents(
             len(campaign.studies),
             len(campaign.needs),
@@ -87,7 +86,6 @@ class CampaignScreen(WatchScreen):
         places = arrange(self.size.width, height, rows)
         for name, place in places.items():
             self._put(name, place)
-        del size
         head, studies = draw_campaign.studies(campaign, look)
         self.pane("studies").show([head], studies)
         width = places["throughput"].width
@@ -195,4 +193,4 @@ class CampaignScreen(WatchScreen):
 
     def action_show_state(self, state: str) -> None:
         """Show the runs of a lifecycle state."""
-        self.watch_app.show_runs(where=f"state = {state}")
+        self.watch_app.show_runs(where=f"lifecycle = {state}")

@@ -357,7 +357,7 @@ class RunsScreen(WatchScreen):
     def action_show_state(self, state: str) -> None:
         """Show the runs of a state."""
         if self.query_now is not None:
-            self.start(replace(self.query_now, where=f"state = {state}"))
+            self.start(replace(self.query_now, where=f"lifecycle = {state}"))
 
     def action_mark(self) -> None:
         """Select the run under the cursor."""
