@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from datetime import datetime
 
 import pytest
@@ -10,12 +11,14 @@ from rich.cells import cell_len
 
 from motoko.core.progress import StudyProgress, TimeLeft
 from motoko.core.states import Lifecycle
+from motoko.errors import MotokoError
 from motoko.tui.arrange import WIDE, Contents, arrange
 from motoko.tui.charts import plot, shares, sparkline, state_bar
 from motoko.tui.completion import completed, error_lines
 from motoko.tui.draw_campaign import Look, needs, studies, title_line
 from motoko.tui.draw_run import attempt_bar, marked, pieces
 from motoko.tui.formats import about, ends_text, rate_text
+from motoko.tui.run_app import require_textual
 from motoko.tui.signs import ASCII, UNICODE, Signs, signs_for
 from motoko.tui.text import Span, action_at, cut, fit, line, pad, safe, spread, width_of
 from motoko.views.campaign import Activity, Campaign, Need, OrchestratorView, StudyView
@@ -275,3 +278,12 @@ def test_errors_point_below_the_filter() -> None:
 
     assert caret.index("^") == 3
     assert texts == ["column 4: expected a value", "A value is a number."]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "textual", None)
+
+    with pytest.raises(MotokoError, match="watch needs textual") as raised:
+        require_textual()
+
+    assert raised.value.hint == "pip install 'motoko[tui]'"

@@ -3,9 +3,9 @@
   motoko watch                    the run name that is running, or the one that ended last
   motoko watch --run_name second
 
-Keys 1 to 4 show the screens, Enter opens what has the cursor, Esc returns, q quits, ? lists all
-keys. Failed runs are retried (r), others cancelled (c), held (h) or released (u): each command
-first shows what it would change, and the command line that does the same.
+Keys 1 to 4 show the screens, Enter opens the row under the cursor, Esc returns, q quits, ? lists
+all keys. Failed runs are retried (r), others cancelled (c), held (h) or released (u): each command
+first shows its effect, and the equal command line.
 
 The screens only read: quit, kill or stop this command at any time. It works over ssh, in tmux,
 without colour (NO_COLOR), and in ASCII if the locale is not UTF-8. It needs `motoko[tui]`.

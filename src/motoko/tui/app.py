@@ -53,7 +53,7 @@ class WatchApp(App[int]):
         Binding("ctrl+c,ctrl+q", "leave(True)", show=False, priority=True),
     ]
     ENABLE_COMMAND_PALETTE = False
-    CSS = "Screen { background: ansi_default; color: ansi_default; }"
+    CSS = "WatchScreen { background: ansi_default; color: ansi_default; }"
 
     def __init__(
         self,

@@ -76,7 +76,6 @@ class CampaignScreen(WatchScreen):
     def update_body(self, campaign: Campaign) -> None:
         """Place the panes for their contents, and draw them."""
         look = self.watch_app.look
-        size = self.query_one("#body").size
         rows = Contents(
             len(campaign.studies),
             len(campaign.needs),
@@ -87,7 +86,6 @@ class CampaignScreen(WatchScreen):
         places = arrange(self.size.width, height, rows)
         for name, place in places.items():
             self._put(name, place)
-        del size
         head, studies = draw_campaign.studies(campaign, look)
         self.pane("studies").show([head], studies)
         width = places["throughput"].width
@@ -116,7 +114,7 @@ class CampaignScreen(WatchScreen):
 
     @property
     def command(self) -> str:
-        """The command line of what has the cursor, or of this screen."""
+        """The command line for the row under the cursor, or for this screen."""
         pane = self.focused_pane()
         if pane is not None and pane.id == "needs":
             need = self._need(pane.current)
@@ -177,13 +175,13 @@ class CampaignScreen(WatchScreen):
             app.show_target(str(event.key[-1]))
 
     def action_open(self) -> None:
-        """Open what has the cursor."""
+        """Open the row under the cursor."""
         pane = self.focused_pane()
         if pane is not None:
             pane.action_choose()
 
     def action_why(self) -> None:
-        """Explain what has the cursor, or what the workflow waits for."""
+        """Explain the row under the cursor, or the waits of the workflow."""
         pane = self.focused_pane()
         key = self.current_run()
         if key is not None:
@@ -195,4 +193,4 @@ class CampaignScreen(WatchScreen):
 
     def action_show_state(self, state: str) -> None:
         """Show the runs of a lifecycle state."""
-        self.watch_app.show_runs(where=f"state = {state}")
+        self.watch_app.show_runs(where=f"lifecycle = {state}")

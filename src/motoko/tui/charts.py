@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from motoko.tui.text import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from motoko.tui.signs import Signs
     from motoko.tui.text import Line
@@ -54,18 +55,28 @@ def sparkline(values: Sequence[float], width: int, signs: Signs) -> str:
 def plot(
     xs: Sequence[float], ys: Sequence[float], width: int, height: int, signs: Signs
 ) -> list[str]:
-    """Return points as ``height`` rows of ``width`` cells."""
+    """Return points, joined by lines, as ``height`` rows of ``width`` cells."""
     if not xs or width <= 0:
         return []
     across, down = (2, 4) if signs.braille else (1, 1)
     grid = [[0] * width for _ in range(height)]
-    for x, y in zip(_places(xs, width * across), _places(ys, height * down), strict=True):
-        row, column = height * down - 1 - y, x
-        bit = DOTS[row % 4][column % 2] if signs.braille else 1
-        grid[row // down][column // across] |= bit
+    points = [*zip(_places(xs, width * across), _places(ys, height * down), strict=True)]
+    for x, y in _joined(points):
+        row = height * down - 1 - y
+        bit = DOTS[row % 4][x % 2] if signs.braille else 1
+        grid[row // down][x // across] |= bit
     if signs.braille:
         return ["".join(chr(BRAILLE + cell) if cell else " " for cell in row) for row in grid]
     return ["".join("*" if cell else " " for cell in row) for row in grid]
+
+
+def _joined(points: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the dots of the lines between points."""
+    yield points[0]
+    for (x, y), (right, top) in pairwise(points):
+        steps = max(abs(right - x), abs(top - y))
+        for step in range(1, steps + 1):
+            yield round(x + (right - x) * step / steps), round(y + (top - y) * step / steps)
 
 
 def _places(values: Sequence[float], size: int) -> list[int]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.printable import join_names
 from motoko.tui.charts import sparkline
 from motoko.tui.formats import number
-from motoko.tui.text import Column, Row, Span, fit, line, row_line, safe, widths_of
-from motoko.tui.text_screen import wrapped
+from motoko.tui.text import Column, Row, Span, fit, line, row_line, safe, widths_of, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -57,7 +57,7 @@ def _title(text: str) -> Line:
 
 
 def _why(view: RunView, width: int) -> Iterable[Line]:
-    from motoko.tui.text_screen import wrapped
+    from motoko.tui.text import wrapped
 
     yield _title("Why")
     for text in view.why[1:]:

@@ -118,6 +118,6 @@ def _pair(name: str, value: str, width: int, look: Look) -> Row:
 
 
 def _pieces(text: str, width: int) -> list[str]:
-    from motoko.tui.text_screen import wrapped
+    from motoko.tui.text import wrapped
 
     return wrapped(text, width)

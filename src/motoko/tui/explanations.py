@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HELP: Final = (
     "1 2 3 4      Campaign, Runs, Events, Failures",
-    "Tab          the next pane            Enter   open what has the cursor",
+    "Tab          the next pane            Enter   open the row",
     "arrows, PgUp, PgDn, Home, End         Esc     back",
     "",
     "r retry      execute failed runs again",
@@ -33,7 +33,7 @@ HELP: Final = (
     "Logs         o  stdout    e  stderr          z   wrap",
     "             /  search    n, N  next         f   follow the end",
     "",
-    "Each command first shows what it would change, and asks.",
+    "Each command first shows its effect, and asks.",
     "The line above the keys is the command line that shows or does the same.",
     "States: + or a check: finished, x: failed, * or a dot: running, ~ or a clock: queued,",
     "o: created, ?: lost, -: cancelled. q quits; nothing else stops.",

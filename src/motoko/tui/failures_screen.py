@@ -109,7 +109,7 @@ class FailuresScreen(WatchScreen):
         self._sample = key, await self.watch_app.views.read(work)
         self._draw_sample()
 
-    # -- what is shown and selected ----------------------------------------------------------
+    # -- command and selection -----------------------------------------------------------------
 
     @property
     def command(self) -> str:

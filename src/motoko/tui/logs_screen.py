@@ -120,7 +120,7 @@ class LogsScreen(WatchScreen):
         if self.follows:
             pane.scroll_rows(len(rows))
 
-    # -- what is shown and selected ----------------------------------------------------------
+    # -- command and selection -----------------------------------------------------------------
 
     @property
     def command(self) -> str:

@@ -170,7 +170,7 @@ class Pane(Widget, can_focus=True):
             self.scroll_rows(rows)
 
     def action_page(self, pages: int) -> None:
-        """Move by what is visible."""
+        """Move by a page."""
         self.action_move(pages * max(1, self.visible_rows - 1))
 
     def action_choose(self) -> None:

@@ -143,7 +143,7 @@ class RunScreen(WatchScreen):
         if at_end:
             pane.scroll_rows(len(rows))
 
-    # -- what is shown and selected ----------------------------------------------------------
+    # -- command and selection -----------------------------------------------------------------
 
     @property
     def command(self) -> str:

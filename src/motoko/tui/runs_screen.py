@@ -17,8 +17,7 @@ from motoko.tui.draw_runs import SORTED, counts_tabs, preview, table_columns
 from motoko.tui.pane import Lines, Pane, RowsPane
 from motoko.tui.run_table import RunTable
 from motoko.tui.screen import WatchScreen
-from motoko.tui.text import line, safe
-from motoko.tui.text_screen import wrapped
+from motoko.tui.text import line, safe, wrapped
 from motoko.views.runs import NEWEST_FIRST, RunLists, RunQuery
 
 if TYPE_CHECKING:
@@ -273,7 +272,7 @@ class RunsScreen(WatchScreen):
 
         self.request("new", count)
 
-    # -- what is shown and selected ----------------------------------------------------------
+    # -- command and selection -----------------------------------------------------------------
 
     @property
     def command(self) -> str:
@@ -358,7 +357,7 @@ class RunsScreen(WatchScreen):
     def action_show_state(self, state: str) -> None:
         """Show the runs of a state."""
         if self.query_now is not None:
-            self.start(replace(self.query_now, where=f"state = {state}"))
+            self.start(replace(self.query_now, where=f"lifecycle = {state}"))
 
     def action_mark(self) -> None:
         """Select the run under the cursor."""

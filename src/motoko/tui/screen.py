@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -12,6 +12,7 @@ from motoko.operations.verbs import Verb
 from motoko.tui.draw_campaign import title_line
 from motoko.tui.pane import Lines, Pane
 from motoko.tui.text import Span, fit, line, safe, spread, width_of
+from motoko.tui.verb_dialog import VerbDialog
 from motoko.tui.workers import Work, start
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunKey
     from motoko.operations.bulk_edit import RunSelection
-    from motoko.tui.app import WatchApp
     from motoko.tui.text import Line
+    from motoko.tui.watcher import Watcher
     from motoko.views.campaign import Campaign
     from motoko.views.live import Latest
 
@@ -59,12 +60,9 @@ class WatchScreen(Screen[None]):
         yield from ()
 
     @property
-    def watch_app(self) -> WatchApp:
+    def watch_app(self) -> Watcher:
         """The application."""
-        from motoko.tui.app import WatchApp
-
-        assert isinstance(self.app, WatchApp)
-        return self.app
+        return cast("Watcher", self.app)
 
     @property
     def latest(self) -> Latest:
@@ -74,7 +72,7 @@ class WatchScreen(Screen[None]):
     # -- drawing -----------------------------------------------------------------------------
 
     def on_screen_resume(self) -> None:
-        """Draw what has changed since this screen was last visible."""
+        """Draw the changes since this screen was last visible."""
         self.update()
 
     def on_resize(self) -> None:
@@ -163,8 +161,6 @@ class WatchScreen(Screen[None]):
 
     def action_verb(self, name: str) -> None:
         """Preview a verb for the selected runs."""
-        from motoko.tui.verb_dialog import VerbDialog
-
         found = self.selected()
         if found is None:
             self.watch_app.say(f"{name}: first select a run, a study or a group of failures")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from textwrap import wrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 SAFE: Final = 400  # characters of an untrusted text in one line
 GAP: Final = 2  # cells between two columns
+_COLUMN: Final = re.compile(r" *\w+ {2,}")  # as in "  why       it waits"
 
 # The terminal's own colours: they suit dark and light backgrounds, and terminals with eight.
 STYLES: Final[Mapping[str, Style]] = MappingProxyType(
@@ -177,3 +180,12 @@ def row_line(
         text = pad(span.text, width, right=column.right, mark=mark)
         spans += [Span(text, span.style, span.action), Span(" " * GAP)]
     return tuple(spans[:-1])
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines that fit; further lines stand below its last column."""
+    column = _COLUMN.match(text)
+    indent = " " * (column.end() if column else len(text) - len(text.lstrip()))
+    if len(indent) > width // 2:
+        indent = ""
+    return wrap(text, max(20, width), subsequent_indent=indent) or [""]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from textwrap import wrap
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding
 
@@ -12,7 +10,7 @@ from motoko.errors import MotokoError
 from motoko.printable import printable
 from motoko.tui.pane import RowsPane
 from motoko.tui.screen import WatchScreen
-from motoko.tui.text import Row, line
+from motoko.tui.text import Row, line, wrapped
 from motoko.tui.workers import start
 
 if TYPE_CHECKING:
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
 
     from motoko.views.campaign import Campaign
     from motoko.views.connection import ReadConnection
-
-_COLUMN: Final = re.compile(r" *\w+ {2,}")  # as in "  why       it waits"
 
 
 class TextScreen(WatchScreen):
@@ -84,12 +80,3 @@ class TextScreen(WatchScreen):
 
     def update_body(self, campaign: Campaign) -> None:
         """Draw nothing of the campaign."""
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines that fit; further lines stand below its last column."""
-    column = _COLUMN.match(text)
-    indent = " " * (column.end() if column else len(text) - len(text.lstrip()))
-    if len(indent) > width // 2:
-        indent = ""
-    return wrap(text, max(20, width), subsequent_indent=indent) or [""]

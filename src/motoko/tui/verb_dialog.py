@@ -1,8 +1,8 @@
-"""The dialog before a verb: what it would do, and the command line that does the same."""
+"""The dialog before a verb: its effect, and the equal command line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from motoko.operations.bulk_edit import RunSelection
     from motoko.operations.verbs import VerbPreview
-    from motoko.tui.app import WatchApp
     from motoko.tui.text import Line
+    from motoko.tui.watcher import Watcher
     from motoko.views.connection import ReadConnection
 
 WIDTH: Final = 72
@@ -57,12 +57,9 @@ class VerbDialog(ModalScreen[None]):
             yield Lines(id="text")
 
     @property
-    def watch_app(self) -> WatchApp:
+    def watch_app(self) -> Watcher:
         """The application."""
-        from motoko.tui.app import WatchApp
-
-        assert isinstance(self.app, WatchApp)
-        return self.app
+        return cast("Watcher", self.app)
 
     def on_mount(self) -> None:
         """Read the preview."""
