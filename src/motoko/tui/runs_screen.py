@@ -107,7 +107,7 @@ class RunsScreen(WatchScreen):
     def on_mount(self) -> None:
         """Show all runs."""
         self.query_one("#label", Lines).show([line((LABEL, "dim"))])
-        self.table.focus()
+        self.set_focus(self.table)
         if self.query_now is None:
             self.ask()
 
@@ -183,7 +183,7 @@ class RunsScreen(WatchScreen):
         before, self.query_now = self.query_now, query
         await self._find(query)
         if self.table.found is not None and self.table.found.query == query:
-            self.table.focus()
+            self.set_focus(self.table)
         else:
             self.query_now = before
 
@@ -301,14 +301,14 @@ class RunsScreen(WatchScreen):
 
     def action_filter(self) -> None:
         """Edit the filter."""
-        self.field.focus()
+        self.set_focus(self.field)
 
     def action_back(self) -> None:
         """Leave the filter, or forget the selection."""
         if self.field.has_focus:
             self.field.value = "" if self.query_now is None else self.query_now.where
             self._problem = []
-            self.table.focus()
+            self.set_focus(self.table)
         self.table.marked, self.table.all_marked = set(), False
         self.table.refresh()
         self.update()
