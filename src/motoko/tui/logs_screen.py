@@ -194,7 +194,8 @@ class LogsScreen(WatchScreen):
         else:
             at = next((hit for hit in reversed(hits) if hit < pane.top), hits[-1])
         pane.scroll_rows(at - pane.top)
-        self.watch_app.say(f"{len(hits):,} lines contain {self.find!r}", "dim")
+        text = f"{self.find!r} is in {len(hits):,} of {len(pane.rows):,} lines"
+        self.watch_app.say(text, "dim")
 
     def action_back(self) -> None:
         """End the search, or leave."""
