@@ -97,7 +97,7 @@ class CampaignScreen(WatchScreen):
             self.pane(name).show([head], drawn)
         if not self._focused:
             self._focused = True
-            self.pane("needs" if campaign.needs else "studies").focus()
+            self.set_focus(self.pane("needs" if campaign.needs else "studies"))
 
     def _put(self, name: str, place: Place) -> None:
         if self._places.get(name) != place:

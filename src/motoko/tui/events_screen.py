@@ -34,7 +34,7 @@ class EventsScreen(WatchScreen):
 
     def on_mount(self) -> None:
         """Place the cursor."""
-        self.pane.focus()
+        self.set_focus(self.pane)
 
     @property
     def pane(self) -> RowsPane:

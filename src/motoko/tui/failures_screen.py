@@ -55,7 +55,7 @@ class FailuresScreen(WatchScreen):
 
     def on_mount(self) -> None:
         """Place the cursor."""
-        self.pane.focus()
+        self.set_focus(self.pane)
 
     @property
     def pane(self) -> RowsPane:

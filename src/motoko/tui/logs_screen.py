@@ -71,7 +71,7 @@ class LogsScreen(WatchScreen):
 
     def on_mount(self) -> None:
         """Follow the output."""
-        self.pane.focus()
+        self.set_focus(self.pane)
         self.set_interval(OUTPUT, self._read)
         self._read()
 
@@ -162,13 +162,13 @@ class LogsScreen(WatchScreen):
     def action_search(self) -> None:
         """Ask for a text."""
         self.add_class("-searching")
-        self.query_one("#search", Input).focus()
+        self.set_focus(self.query_one("#search", Input))
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         self.find = event.value
         self.remove_class("-searching")
-        self.pane.focus()
+        self.set_focus(self.pane)
         self.follows = False
         self._draw()
         self.action_next(-1, include=True)
@@ -194,13 +194,14 @@ class LogsScreen(WatchScreen):
         else:
             at = next((hit for hit in reversed(hits) if hit < pane.top), hits[-1])
         pane.scroll_rows(at - pane.top)
-        self.watch_app.say(f"{len(hits):,} lines contain {self.find!r}", "dim")
+        text = f"{self.find!r} is in {len(hits):,} of {len(pane.rows):,} lines"
+        self.watch_app.say(text, "dim")
 
     def action_back(self) -> None:
         """End the search, or leave."""
         if self.has_class("-searching"):
             self.remove_class("-searching")
-            self.pane.focus()
+            self.set_focus(self.pane)
         elif self.find:
             self.find = ""
             self._draw()

@@ -82,6 +82,7 @@ class RunsScreen(WatchScreen):
         self.query_now: RunQuery | None = None
         self._lists: RunLists | None = None
         self._new = 0
+        self._searching = False
         self._checked = 0.0
         self._pause = RECHECK
         self._commit = ""
@@ -106,7 +107,7 @@ class RunsScreen(WatchScreen):
     def on_mount(self) -> None:
         """Show all runs."""
         self.query_one("#label", Lines).show([line((LABEL, "dim"))])
-        self.table.focus()
+        self.set_focus(self.table)
         if self.query_now is None:
             self.ask()
 
@@ -135,15 +136,19 @@ class RunsScreen(WatchScreen):
 
     def start(self, query: RunQuery) -> None:
         """Find the runs of a query, in a thread."""
-        self.query_now = query
+        self.query_now, self._searching = query, True
         self.request("find", partial(self._find, query))
+        if self.is_mounted:
+            self._draw_counts()
 
     async def _find(self, query: RunQuery) -> None:
         try:
             found = await self.watch_app.views.query(lambda c: RunLists(c).find(query))
         except MotokoError as error:
+            self._searching = False
             self._show_error(error, query.where)
             return
+        self._searching = False
         if query.where != self.field.value and not self.field.has_focus:
             self.field.value = query.where
         self._problem = [line((f" {safe(text)}", "warning")) for text in found.warnings[:2]]
@@ -173,11 +178,12 @@ class RunsScreen(WatchScreen):
         self.request("find", partial(self._submit, query))
 
     async def _submit(self, query: RunQuery) -> None:
-        self._problem = []
+        self._problem, self._searching = [], True
+        self._draw_counts()
         before, self.query_now = self.query_now, query
         await self._find(query)
         if self.table.found is not None and self.table.found.query == query:
-            self.table.focus()
+            self.set_focus(self.table)
         else:
             self.query_now = before
 
@@ -203,7 +209,8 @@ class RunsScreen(WatchScreen):
         table = self.table
         marked = table.count if table.all_marked else len(table.marked)
         notes = [f"{marked:,} selected"] if marked else []
-        notes += [f"{table.count:,} shown"] if table.found is not None else ["searching ..."]
+        notes += [f"{table.count:,} shown"] if table.found is not None else []
+        notes += ["searching ..."] if self._searching else []
         spans = line((", ".join(notes), "dim"))
         if self._new:
             spans += line("  ", (f"{self._new:,} new: n shows them", "warning"))
@@ -294,14 +301,14 @@ class RunsScreen(WatchScreen):
 
     def action_filter(self) -> None:
         """Edit the filter."""
-        self.field.focus()
+        self.set_focus(self.field)
 
     def action_back(self) -> None:
         """Leave the filter, or forget the selection."""
         if self.field.has_focus:
             self.field.value = "" if self.query_now is None else self.query_now.where
             self._problem = []
-            self.table.focus()
+            self.set_focus(self.table)
         self.table.marked, self.table.all_marked = set(), False
         self.table.refresh()
         self.update()
