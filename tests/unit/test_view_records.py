@@ -18,7 +18,7 @@ from motoko.operations.bulk_edit import RunSelection
 from motoko.operations.verbs import Verb, command_line
 from motoko.views.campaign import EventView
 from motoko.views.failures import FailedRun, group_failures, pattern
-from motoko.views.flow import flow_of, layers
+from motoko.views.flow import flow_layers, flow_of
 from motoko.views.past import PastRun, replay
 from motoko.views.plots import CATEGORIES, plot_column
 from motoko.views.run import POINTS, thinned
@@ -183,7 +183,7 @@ def test_every_node_is_in_one_layer_even_in_cycles(pairs: list[tuple[str, str]])
         creators.setdefault(target, Counter())[f"f{number}"] = 1
     flow = flow_of(creators, [event(f"f{n}", source) for n, (source, _) in enumerate(pairs)])
 
-    names = [name for layer in layers(flow) for name in layer]
+    names = [name for layer in flow_layers(flow) for name in layer]
     assert len(names) == len(set(names))
     assert set(names) == {name for pair in pairs for name in pair}
 

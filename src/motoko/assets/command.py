@@ -80,7 +80,7 @@ def _describe(error: Exception) -> str:
 
 
 def _execute(options: argparse.Namespace) -> int:
-    module = _load_module(options.module)
+    module = load_module(options.module)
     if options.show:
         _show(options.module, module)
         return 0
@@ -133,7 +133,8 @@ def _thread_count(text: str) -> int:
     return int(text)
 
 
-def _load_module(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
+    """Import a module by its name or the path of its file; GraphError if that fails."""
     path = Path(name)
     try:
         if path.is_file():

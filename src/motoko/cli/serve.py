@@ -127,6 +127,7 @@ def _serve(args: argparse.Namespace, workflow: Workflow) -> None:
         port=args.port,
         read_only=args.read_only,
         hosts=args.allow_host,
+        graphs=args.graph,
         ready=ready,
     )
 

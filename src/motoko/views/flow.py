@@ -73,13 +73,21 @@ def _sources(events: Iterable[EventView]) -> dict[str, list[str]]:
     return {function: [*dict.fromkeys(studies)] for function, studies in found.items()}
 
 
-def layers(flow: Flow) -> list[Sequence[str]]:
-    """Return the names of all nodes by their distance from the first, for drawing; cycles end."""
-    names = [*dict.fromkeys([*(edge.source for edge in flow.edges), *flow.nodes])]
+def flow_layers(flow: Flow) -> list[list[str]]:
+    """Return the names of all nodes of a flow by layer."""
+    names = dict.fromkeys([*(edge.source for edge in flow.edges), *flow.nodes])
+    return layers(names, [(edge.source, edge.target) for edge in flow.edges])
+
+
+def layers(names: Iterable[str], edges: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """Return names by their distance from the first ones, for drawing; cycles end."""
     depth = dict.fromkeys(names, 0)
-    for _ in names:  # at most as many steps as there are nodes
-        for edge in flow.edges:
-            if edge.source != edge.target and depth[edge.target] <= depth[edge.source] < len(names):
-                depth[edge.target] = depth[edge.source] + 1
+    for _ in depth:  # at most as many steps as there are nodes
+        before = dict(depth)
+        for source, target in edges:
+            if source != target and depth[target] <= depth[source] < len(depth):
+                depth[target] = depth[source] + 1
+        if depth == before:
+            break
     numbers = sorted(set(depth.values()))
-    return [[name for name in names if depth[name] == number] for number in numbers]
+    return [[name for name in depth if depth[name] == number] for number in numbers]

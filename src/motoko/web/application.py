@@ -33,10 +33,12 @@ def create_app(
     pages: Pages,
     streams: EventStreams,
     views: LiveViews,
+    graphs: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the application.
 
-    Its routes find ``pages``, ``streams`` and ``views`` in ``request.app.state``.
+    Its routes find ``pages``, ``streams``, ``views`` and ``graphs``, the step graphs to show, in
+    ``request.app.state``.
 
     A path has no trailing slash: the addresses in templates are relative.
     """
@@ -49,4 +51,5 @@ def create_app(
     app.state.pages = pages
     app.state.streams = streams
     app.state.views = views
+    app.state.graphs = graphs
     return Access(app, policy, sessions, pages)

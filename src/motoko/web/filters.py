@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from motoko.operations.reason_text import duration
 from motoko.views import text
-from motoko.web.drawing import diagram, line_plot
+from motoko.web.drawing import attempt_bars, flow_diagram, graph_diagram, line_plot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,9 @@ def filters() -> dict[str, Callable[..., Any]]:
     """Return the filters by name."""
     return {
         "clock": lambda at, now, seconds=False: text.clock_text(at, now, seconds=seconds),
-        "diagram": diagram,
+        "attempt_bars": attempt_bars,
+        "flow_diagram": flow_diagram,
+        "graph_diagram": graph_diagram,
         "duration": duration,
         "end": text.end_text,
         "inline_style": Markup,

@@ -67,7 +67,7 @@ def report_text(connection: ReadConnection, run_name: str) -> str:
         "style": (STATIC_FILES / "motoko.css").read_text(),
         "version": __version__,
         "root": "", "keep_name": "", "read_only": True, "problem": "",
-        "no_query": lambda name: "",
+        "no_query": lambda name: "", "graphs": (),
     }  # fmt: skip
     # Links lead nowhere from a file. No text of a run has a tag: they are escaped.
     return LINK.sub("", environment().get_template("report.html").render(variables))

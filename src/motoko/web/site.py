@@ -21,7 +21,7 @@ from motoko.web.sessions import Sessions, ensure_secret, read_secret
 from motoko.web.streams import EventStreams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from motoko.runtime.ports import Random
     from motoko.server.state_dir import StateDir
@@ -44,12 +44,14 @@ def serve(
     port: int | None = None,
     read_only: bool = False,
     hosts: Iterable[str] = (),
+    graphs: Sequence[str] = (),
     ready: Callable[[Address], object] = lambda address: None,
 ) -> None:
     """Serve the page until SIGINT, SIGTERM or SIGHUP; call ``ready`` once it can be opened.
 
     ``port``: None for the socket in ``.wf``, 0 for any free port. ``hosts``: more host names that
-    a proxy uses. Raise ServerError if it is served already.
+    a proxy uses. ``graphs``: step graphs to show, as FILE.py:NAME. Raise ServerError if it is
+    served already.
     """
     state, rng = workflow.store.state, workflow.store.runtime.rng
     instance = rng.token(INSTANCE_BYTES)
@@ -62,7 +64,7 @@ def serve(
         pages = Pages(read_only, {"workflow": state.path.parent.name})
         streams = EventStreams(policy.max_streams)
         views = LiveViews(partial(_reopened, workflow))
-        app = create_app(routes(), policy, sessions, pages, streams, views)
+        app = create_app(routes(), policy, sessions, pages, streams, views, graphs)
         path = None if bound.path is None else str(bound.path)
 
         def announce() -> None:

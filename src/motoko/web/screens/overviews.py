@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.runtime.commands import SystemCommandRunner
 from motoko.views.flow import Flow, flow_of, read_creators
+from motoko.views.step_graph import StepGraph, read_step_graph
 from motoko.web.screen import Screen, Visit, option
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Sequence
 
 FLOW_SECONDS: Final = 10.0  # between two counts of the causes of all runs
 
@@ -66,7 +69,18 @@ class FlowScreen(Screen):
             state["creators"] = await visit.views.query(
                 partial(read_creators, run_name=visit.run_name)
             )
+            state["graphs"] = await self._read_graphs(visit)
         creators: dict[str, Counter[str]] = state["creators"]
         events = () if campaign is None else campaign.events
         flow = flow_of(creators, events) if creators else Flow({}, ())
-        return {"title": "Flow", "flow": flow, "command": f"motoko history{option(visit.run_name)}"}
+        return {
+            "title": "Flow", "flow": flow, "graphs": state["graphs"],
+            "command": f"motoko history{option(visit.run_name)}",
+        }  # fmt: skip
+
+    async def _read_graphs(self, visit: Visit) -> list[StepGraph]:
+        """Check the step graphs that ``motoko serve --graph`` names, in processes of their own."""
+        targets: Sequence[str] = visit.request.app.state.graphs
+        directory = visit.views.workflow.directory
+        runner = SystemCommandRunner()
+        return [await read_step_graph(runner, target, directory) for target in targets]
