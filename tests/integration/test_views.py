@@ -279,6 +279,20 @@ def test_a_run_shows_its_attempts_and_why_it_failed(
     assert read_run(connection, RunKey("t", 1)) is None
 
 
+def test_a_run_names_the_same_job_under_other_run_names(
+    harness: WorkflowHarness, connection: ReadConnection
+) -> None:
+    with Workflow(harness.directory) as workflow:
+        for name, values in (("a", [1, 2]), ("b", [2, 3]), ("c", [2])):
+            workflow.run_name = name
+            workflow.s.create_task(x=values)
+    found = read_run(connection, RunKey("s", 3))
+
+    assert found is not None
+    assert found.row.job == {"x": "2"}
+    assert found.others == (("a", RunKey("s", 2)), ("c", RunKey("s", 5)))
+
+
 def test_parts_of_an_output_join_to_the_whole(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     script = f"printf 'gr\\303'; touch {gate}.1; until [ -e {gate} ]; do sleep 0.02; done\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.core.parameter_space import run_identity
+from motoko.core.records import RunKey
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.run_details import load_details
 from motoko.operations.why_run import explain_run
@@ -14,14 +16,16 @@ from motoko.views.runs import RunRow, run_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from motoko.core.records import RunKey, RunRecord
+    from motoko.core.records import RunRecord
     from motoko.operations.run_details import AttemptDetails, RunDetails
     from motoko.storage.session import Session
+    from motoko.storage.study_table import StudyTable
     from motoko.views.connection import ReadConnection
 
 POINTS: Final = 500  # of a quantity that is drawn
 SERIES: Final = 20  # quantities that are drawn
 HISTORY: Final = 200  # entries that are shown
+RUN_NAMES: Final = 200  # in which the job of a run is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,10 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """One run. ``why``: the lines of ``motoko why``."""
+    """One run. ``why``: the lines of ``motoko why``.
+
+    ``others``: the runs of the same job under other run names.
+    """
 
     row: RunRow
     details: RunDetails
@@ -55,6 +62,7 @@ class RunView:
     series: tuple[Series, ...]
     history: tuple[HistoryEntry, ...]
     history_left_out: int
+    others: tuple[tuple[str, RunKey], ...]
     at: float
 
     @property
@@ -85,8 +93,19 @@ def read_run(connection: ReadConnection, key: RunKey) -> RunView | None:
             tuple(_series(session, record)),
             tuple(HistoryEntry(*entry) for entry in record.history[-HISTORY:]),
             max(0, len(record.history) - HISTORY),
+            tuple(_others(table, record)),
             now,
         )
+
+
+def _others(table: StudyTable, record: RunRecord) -> Iterable[tuple[str, RunKey]]:
+    """Yield the runs of the same job under other run names, unless they were created with fields."""
+    names = sorted(table.run_names() - {record.run_name})
+    for name in names[:RUN_NAMES]:
+        identity = run_identity(record.study, name, record.job, {}, record.replicate)
+        found = table.find(identity)
+        if found is not None:
+            yield name, RunKey(record.study, found)
 
 
 def _series(session: Session, record: RunRecord) -> Iterable[Series]:
