@@ -49,6 +49,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a host name under which a proxy publishes the page; may be repeated",
     )
+    parser.add_argument(
+        "--graph",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="also show this step graph: a Graph, a WorkflowRunner, or a task function of assets; "
+        "may be repeated",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--detach",

@@ -99,7 +99,7 @@ def read_run(connection: ReadConnection, key: RunKey) -> RunView | None:
 
 
 def _others(table: StudyTable, record: RunRecord) -> Iterable[tuple[str, RunKey]]:
-    """Yield the runs of the same job under other run names, unless they were created with fields."""
+    """Yield the runs of the same job under other run names, but for those created with fields."""
     names = sorted(table.run_names() - {record.run_name})
     for name in names[:RUN_NAMES]:
         identity = run_identity(record.study, name, record.job, {}, record.replicate)
