@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -103,21 +104,22 @@ def _diagram(
             places[name] = x * (BOX[0] + GAP[0]) + 10.0, y * (BOX[1] + GAP[1]) + 40.0
     width = len(columns) * (BOX[0] + GAP[0])
     height = 60 + max(map(len, columns), default=0) * (BOX[1] + GAP[1])
+    head = "arrow-" + blake2b(title.encode(errors="replace"), digest_size=4).hexdigest()
     parts = [
         Markup(
             '<svg class="flow" width="{}" height="{}" viewBox="0 0 {} {}" role="img" '
             'aria-label="{}; the table below has the same">'
-            '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
+            '<defs><marker id="{}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
             'markerHeight="7" orient="auto"><path d="M0 0L10 5L0 10z"/></marker></defs>'
-        ).format(width, height, width, height, one_line(title, limit=100)),
-        *(_arrow(text, places[source], places[target]) for source, text, target in arrows),
+        ).format(width, height, width, height, one_line(title, limit=100), head),
+        *(_arrow(text, places[source], places[target], head) for source, text, target in arrows),
         *(_box(name, boxes[name], *place) for name, place in places.items()),
         Markup("</svg>"),
     ]
     return Markup("").join(parts)
 
 
-def _arrow(text: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
+def _arrow(text: str, start: tuple[float, float], end: tuple[float, float], head: str) -> Markup:
     (x1, y1), (x2, y2) = start, end
     middle = BOX[1] / 2
     if x2 > x1:
@@ -131,9 +133,9 @@ def _arrow(text: str, start: tuple[float, float], end: tuple[float, float]) -> M
         path = f"M{x1} {y1}C{x1} {top} {x2} {top} {x2} {y2}"
         at = (x1 + x2) / 2, top + 8
     return Markup(
-        '<path class="arrow" d="{}" marker-end="url(#arrow)"/>'
+        '<path class="arrow" d="{}" marker-end="url(#{})"/>'
         '<text class="edge" x="{}" y="{}" text-anchor="middle">{}</text>'
-    ).format(path, *at, text)
+    ).format(path, head, *at, text)
 
 
 def _box(name: str, box: Box, x: float, y: float) -> Markup:
