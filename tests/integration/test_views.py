@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from motoko.operations.bulk_edit import RunSelection
 from motoko.operations.verbs import Verb, perform_alone, preview_verb
 from motoko.runtime.daemons import PidFile
 from motoko.server.lifecycle import ensure_server, stop_server
+from motoko.views import live
 from motoko.views.connection import ReadConnection
 from motoko.views.live import LiveViews
 from motoko.views.output import TAIL, read_output
@@ -210,6 +212,30 @@ def test_live_views_tell_of_commits_and_of_failed_readings(harness: WorkflowHarn
         return seen
 
     assert anyio.run(follow) == [0, 1, 2]
+
+
+def test_run_names_that_nobody_watches_are_forgotten_beside_an_open_page(
+    harness: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "IDLE", 0.0)
+    harness.create([{"x": 1}])
+
+    async def visit() -> None:
+        views = LiveViews(lambda: reading(harness))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(views.run)
+            with (
+                anyio.fail_after(60),
+                views.watch("test") as watch,
+                patch.object(CampaignReader, "close", autospec=True) as close,
+            ):
+                await views.campaign("other")
+                while not any(call.args[0].run_name == "other" for call in close.mock_calls):
+                    await watch.newer(watch.latest.number)
+            tasks.cancel_scope.cancel()
+        await views.close()
+
+    anyio.run(visit)
 
 
 # -- lists ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from motoko.core.progress import EndedRun, ProgressModel, StudyProgress, TimeLef
 from motoko.core.records import RunKey
 from motoko.core.run_targets import RunTarget
 from motoko.core.states import Lifecycle
+from motoko.errors import UnknownRunError
 from motoko.operations.bulk_edit import RunSelection
 from motoko.operations.verbs import Verb, command_line
 from motoko.views.campaign import EventView
@@ -209,6 +210,9 @@ def test_numbers_stay_numbers_and_texts_become_categories() -> None:
     found = plot_column("x", ["b", "a", None, "b"])
     assert found.categories == ["a", "b"]
     assert found.values == [1.0, 0.0, None, 1.0]
+    unsafe = plot_column("x", ["\ud800", "\x1b[31m", "\ud800"])
+    assert unsafe.values[0] == unsafe.values[2] != unsafe.values[1]
+    assert all(text.isprintable() for text in unsafe.categories)
     mixed = plot_column("x", [1, "a"])
     assert set(mixed.categories) == {"1", "a"}
 
@@ -255,3 +259,9 @@ def test_a_verb_names_the_command_that_does_the_same(
     verb: Verb, selection: RunSelection, command: str
 ) -> None:
     assert command_line(verb, selection) == command
+
+
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_a_number_too_long_for_a_run_names_none(digits: int) -> None:
+    with pytest.raises(UnknownRunError):
+        RunKey.parse("s." + "9" * digits)

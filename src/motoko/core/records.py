@@ -19,6 +19,7 @@ from motoko.errors import UnknownRunError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+DIGITS: Final = 18  # of the number of a run, at most: Python refuses to read thousands
 VERSION: Final = 4
 
 
@@ -35,7 +36,7 @@ class RunKey(NamedTuple):
     def parse(cls, text: str) -> RunKey:
         """Return the run that ``STUDY.ID`` names; UnknownRunError for other text."""
         study, _, number = text.rpartition(".")
-        if not study or not number.isdecimal():
+        if not study or not number.isdecimal() or len(number) > DIGITS:
             raise UnknownRunError(
                 f"{text!r} does not name a run", hint="Write STUDY.ID, such as add.1."
             )

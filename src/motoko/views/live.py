@@ -149,9 +149,12 @@ class LiveViews:
         """Refresh the watched run names until cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
+            await self._forget()
             watched = [watch for watch in self._watches.values() if watch.watchers]
             if not watched:
-                await self._forget()
+                self._wanted = anyio.Event()
+                with anyio.move_on_after(IDLE):
+                    await self._wanted.wait()
                 continue
             self._committed, self._dirty = anyio.Event(), False
             start = self._clock.monotonic()
@@ -164,10 +167,7 @@ class LiveViews:
                 await self._committed.wait()
 
     async def _forget(self) -> None:
-        """Wait for a watcher; drop what nobody has watched for IDLE seconds."""
-        self._wanted = anyio.Event()
-        with anyio.move_on_after(IDLE):
-            await self._wanted.wait()
+        """Drop what nobody has watched for IDLE seconds."""
         now = self._clock.monotonic()
         for name, watch in [*self._watches.items()]:
             if not watch.watchers and now - watch.left >= IDLE:

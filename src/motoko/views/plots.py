@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.printable import printable
 from motoko.storage.columns import read_columns
 from motoko.views.run import number_pairs, thinned
 
@@ -78,14 +79,15 @@ def plot_column(name: str, values: Sequence[Any]) -> PlotColumn:
     counts: dict[str, int] = {}
     for value in values:
         if value is not None:
-            counts[str(value)] = counts.get(str(value), 0) + 1
+            text = printable(str(value))
+            counts[text] = counts.get(text, 0) + 1
     shown = sorted(counts, key=lambda text: -counts[text])[:CATEGORIES]
     categories = [*sorted(shown), *([OTHER] if len(counts) > len(shown) else [])]
     place = {text: position for position, text in enumerate(categories)}
     rest = len(categories) - 1
     return PlotColumn(
         name,
-        [None if value is None else float(place.get(str(value), rest)) for value in values],
+        [None if v is None else float(place.get(printable(str(v)), rest)) for v in values],
         categories,
     )
 
