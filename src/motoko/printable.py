@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LINE_LIMIT = 2000  # characters of one line
 TEXT_LIMIT = 64_000  # characters of one text
 CELL = 48  # characters of one value
+LONG_BITS = 4096  # of an integer that is shown by its length
 
 # C0 and C1 controls, line and paragraph separators, bidirectional controls, interlinear
 # annotations, invisible tags, and lone surrogates; not tabs and line feeds.
@@ -78,6 +79,8 @@ def value_text(value: object, limit: int = CELL) -> str:
         text = value
     elif isinstance(value, datetime):
         text = value.isoformat(timespec="seconds")
+    elif isinstance(value, int) and value.bit_length() > LONG_BITS:
+        text = f"an integer of {value.bit_length():,} bits"  # Python refuses to convert longer ones
     else:
         text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

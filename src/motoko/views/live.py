@@ -177,9 +177,13 @@ class LiveViews:
     async def _refresh(self, watch: Watch) -> Latest:
         try:
             campaign = await self.read(lambda _: watch.reader.read())
-        except (MotokoError, OSError) as error:
-            logger.debug("the workflow cannot be read", exc_info=True)
-            problem = error.message if isinstance(error, MotokoError) else str(error)
+        except Exception as error:
+            expected = isinstance(error, MotokoError | OSError)
+            logger.log(
+                logging.DEBUG if expected else logging.ERROR,
+                "run name %r cannot be read", watch.reader.run_name, exc_info=True,
+            )  # fmt: skip
+            problem = error.message if isinstance(error, MotokoError) else repr(error)
             latest = replace(watch.latest, problem=problem, number=watch.latest.number + 1)
         else:
             latest = Latest(campaign, watch.latest.number + 1)

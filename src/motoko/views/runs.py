@@ -113,7 +113,10 @@ class RunLists:
         with self._connection.read() as session:
             if session is None:
                 return []
+            existing = session.tables.study_names()
             for study, members in groupby(sorted(keys), lambda key: key.study):
+                if study not in existing:  # the database was replaced
+                    continue
                 table = session.tables.study(study)
                 for record in table.records([key.id for key in members], keep=False):
                     found[record.key] = run_row(record, store.now(), self._cause(record))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from motoko.errors import MotokoError
@@ -17,7 +18,6 @@ from motoko.web.screen import Screen, Visit, choose_run_name, option
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.routing import BaseRoute
 
     from motoko.views.connection import ReadConnection
@@ -91,8 +91,13 @@ async def _data(request: Request) -> Response:
         )
     except MotokoError as error:
         text = "\n".join(filter(None, (error.message, error.hint)))
-        return JSONResponse({"error": text}, 400)
-    return JSONResponse(found)
+        return _answer({"error": text}, 400)
+    return _answer(found)
+
+
+def _answer(content: dict[str, Any], status: int = 200) -> Response:
+    """Return JSON in ASCII: names of quantities may have lone surrogates."""
+    return Response(json.dumps(content, allow_nan=False), status, media_type="application/json")
 
 
 def _read(

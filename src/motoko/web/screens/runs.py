@@ -83,8 +83,8 @@ async def _list(visit: Visit, query: RunQuery, state: dict[str, Any]) -> tuple[R
             present = await visit.views.query(partial(_find, query=query))
             state["news"] = len(present) - len(state["list"])
     except MotokoError as error:
-        state["list"] = RunList(query, ())
-        return state["list"], "\n".join(filter(None, (error.message, error.hint)))
+        found: RunList = state.setdefault("list", RunList(query, ()))
+        return found, "\n".join(filter(None, (error.message, error.hint)))
     return state["list"], ""
 
 
