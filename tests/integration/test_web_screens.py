@@ -258,6 +258,7 @@ async def test_the_keyboard_alone_opens_screens_and_the_filter(
     page = await signed_in(browser, served)
     await page.keyboard.press("2")
     await expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    await page.wait_for_load_state()  # the script handles keys by then
     await page.keyboard.press("/")
     await page.keyboard.type("x = 3")
     await page.keyboard.press("Enter")
