@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from motoko.runtime.signals import changeable_signals, reset_all
@@ -114,8 +115,15 @@ def _chromium() -> None:
         pytest.skip(str(error))
 
 
-@pytest.fixture
-async def browser(_chromium: None) -> AsyncIterator[Browser]:
-    """A real browser without pages and cookies."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _browser(_chromium: None) -> AsyncIterator[Browser]:
     async with started_browser() as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(_browser: Browser) -> AsyncIterator[Browser]:
+    """A real browser without pages and cookies. Its tests share the module's event loop."""
+    yield _browser
+    for context in _browser.contexts:
+        await context.close()

@@ -82,6 +82,7 @@ def test_a_campaign_shows_what_a_launcher_did(
 
     harness.start()
     harness.wait(keys)
+    wait_until(lambda: reader.read().total.done == 8, "the ends are seen")
     found = reader.read()
 
     assert found.lifecycles == {"FINISHED": 5, "FAILED": 3}
@@ -109,11 +110,14 @@ def test_a_retried_failure_leaves_its_group_and_returns_with_its_new_cause(
     file = str(harness.directory / "motoko.yaml")
     result = perform_alone(file, Verb.RETRY, RunSelection.parse_texts(["s.1"]), "page (me)")
     assert result.text == "1 run to retry"
-    assert [group.number for group in reader.read().failures] == [1]
+    wait_until(lambda: [group.number for group in reader.read().failures] == [1], "one is left")
     assert harness.record(keys[0]).history[-1].cause == "page (me)"
 
     end(harness, keys[0], Lifecycle.TIMEOUT)
-    assert {group.cause for group in reader.read().failures} == {"LOST", "TIMEOUT"}
+    wait_until(
+        lambda: {group.cause for group in reader.read().failures} == {"LOST", "TIMEOUT"},
+        "both causes are known",
+    )
     reader.close()
 
 
@@ -330,14 +334,20 @@ def test_parts_of_an_output_join_to_the_whole(tmp_path: Path) -> None:
         assert read_output(connection, key, "stdout").note == "it has not started"
         harness.start()
         wait_until((tmp_path / "gate.1").exists, "the script has written")
+        # Commits of the launcher arrive a little later.
+        wait_until(lambda: read_output(connection, key, "stdout").text, "the output is read")
         part = read_output(connection, key, "stdout")
         assert part.text == "gr", "half a character waits"
         gate.touch()
         harness.wait([key])
-        rest = read_output(connection, key, "stdout", position=part.position, follows=part.attempt)
-        assert not rest.restarted
-        assert rest.ended
-        assert part.text + rest.text == "gr\u00fcn\n1\n2\n3\n"
+        text = part.text
+        while not part.ended:
+            part = read_output(
+                connection, key, "stdout", position=part.position, follows=part.attempt
+            )
+            assert not part.restarted
+            text += part.text
+        assert text == "gr\u00fcn\n1\n2\n3\n"
     finally:
         connection.close()
         harness.close()

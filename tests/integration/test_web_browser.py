@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
-pytestmark = [pytest.mark.integration, pytest.mark.blocks_loop]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.blocks_loop,
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 ATTACKS = """<!doctype html><title>evil</title>
 <form id=f method=post action="{base}/change"><input name=csrf_token value=x></form>

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunKey
 
-pytestmark = [pytest.mark.integration, pytest.mark.blocks_loop]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.blocks_loop,
+    pytest.mark.asyncio(loop_scope="module"),
+]
 expect.set_options(timeout=60_000)
 
 # A run ends when a file with the number of its parameter exists; odd ones fail.

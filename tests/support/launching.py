@@ -115,12 +115,14 @@ class WorkflowHarness:
         self.store.autocommit_scope.write(*changes)
 
     def record(self, key: RunKey) -> RunRecord:
-        """Return the record of a run."""
+        """Return the record of a run, after all commits of other processes."""
+        self.store.database.catch_up()
         with self.store.autocommit_scope.read() as session:
             return session.run(key)
 
     def records(self, keys: list[RunKey]) -> list[RunRecord]:
-        """Return the records of runs."""
+        """Return the records of runs, after all commits of other processes."""
+        self.store.database.catch_up()
         with self.store.autocommit_scope.read() as session:
             return [session.run(key) for key in keys]
 
