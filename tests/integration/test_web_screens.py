@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -305,3 +306,19 @@ async def test_a_hundred_thousand_runs_are_listed_and_filtered(
     await expect(page.locator("tbody tr")).to_have_count(3)
     await page.goto(f"{served.base}/plots?run_name=large&study=solve&x=x&y=id")
     await expect(page.locator("[data-plot-note]")).to_contain_text("of 100,000 runs")
+
+
+async def test_a_stream_keeps_the_rows_of_its_page(site: Site, served: Served) -> None:
+    site.harness.create(FOUR)
+    with served.signed_in() as client:
+        page = client.get("/runs?run_name=test&study=solve")
+        name = re.search(r'data-live="(\w+)"', page.text)
+        assert name is not None
+        site.harness.create([{"x": 9}])  # before the stream begins
+        address = f"/runs?run_name=test&study=solve&live={name[1]}"
+        with client.stream("GET", address) as stream:
+            for line in stream.iter_lines():
+                parts = dict(json.loads(line[6:])["parts"]) if line.startswith("data: ") else {}
+                assert "solve.5<" not in parts.get("rows", "")
+                if "1 new" in parts.get("news", ""):
+                    return

@@ -10,6 +10,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from motoko.web.access import Access
+from motoko.web.screen import PageStates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,4 +53,5 @@ def create_app(
     app.state.streams = streams
     app.state.views = views
     app.state.graphs = graphs
+    app.state.page_states = PageStates(sessions.rng)
     return Access(app, policy, sessions, pages)

@@ -112,6 +112,7 @@ class Pages:
             "screen": "",
             "run_name": "",
             "keep_name": "",
+            "live": "",
             "command": "",
             **self.shared,
             "request": request,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
+    from motoko.runtime.ports import Random
     from motoko.views.campaign import Campaign
     from motoko.views.live import Latest, LiveViews
     from motoko.web.rendering import Pages
     from motoko.web.streams import EventStreams
 
-LIVE: Final = "live"  # the query parameter that asks for the stream of a page
+LIVE: Final = "live"  # the query parameter that asks for the stream of a page, with its name
+MOST_PAGES: Final = 16  # whose streams continue with the state of the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,26 @@ class Visit:
     def argument(self, name: str, default: str = "") -> str:
         """Return a query parameter."""
         return self.request.query_params.get(name, default)
+
+
+class PageStates:
+    """What the last pages showed, by their names, so that their streams continue with it."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._states: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def add(self, state: dict[str, Any]) -> str:
+        """Keep the state of a new page; return its name."""
+        name = self._rng.token(8)
+        self._states[name] = state
+        if len(self._states) > MOST_PAGES:
+            self._states.popitem(last=False)
+        return name
+
+    def find(self, name: str) -> dict[str, Any]:
+        """Return the state of a page, an empty one if it is not known any more."""
+        return self._states.get(name, {})
 
 
 class Screen(ABC):
@@ -77,15 +100,20 @@ class Screen(ABC):
             streams: EventStreams = request.app.state.streams
             return streams.respond(lambda: self._stream(request, views, pages, run_name))
         visit = Visit(request, views, run_name, await views.campaign(run_name))
-        variables = await self.load(visit, {})
-        return pages.render(request, self.template, **_common(self, visit), **variables)
+        state: dict[str, Any] = {}
+        variables = await self.load(visit, state)
+        states: PageStates = request.app.state.page_states
+        return pages.render(
+            request, self.template, **_common(self, visit), **variables, live=states.add(state)
+        )
 
     async def _stream(
         self, request: Request, views: LiveViews, pages: Pages, run_name: str
     ) -> AsyncGenerator[str]:
         """Yield the parts that changed, after each reading."""
         sent: dict[str, str] = {}
-        state: dict[str, Any] = {}
+        states: PageStates = request.app.state.page_states
+        state = states.find(request.query_params[LIVE])
         number = 0
         with views.watch(run_name) as watch:
             while True:

@@ -77,10 +77,11 @@ async def _list(visit: Visit, query: RunQuery, state: dict[str, Any]) -> tuple[R
     try:
         if "list" not in state:
             state["list"] = await visit.views.query(partial(_find, query=query))
-            state["counted"], state["commit"] = at, commit
+            state["counted"], state["commit"] = at, state["list"].commit
         elif at - state["counted"] >= RECOUNT and commit != state["commit"]:
-            state["counted"], state["commit"] = at, commit
+            state["counted"] = at
             present = await visit.views.query(partial(_find, query=query))
+            state["commit"] = present.commit  # of another connection than the campaign's
             state["news"] = len(present) - len(state["list"])
     except MotokoError as error:
         found: RunList = state.setdefault("list", RunList(query, ()))

@@ -16,7 +16,7 @@ let stream = null;
 
 function follow() {
   const address = new URL(location.href);
-  address.searchParams.set("live", "1");
+  address.searchParams.set("live", document.body.dataset.live ?? "");
   address.hash = "";
   stream = new EventSource(address);
   stream.onmessage = (message) => {
